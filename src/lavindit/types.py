@@ -1,0 +1,166 @@
+"""What is handed from room to room: frozen dataclasses, torch only.
+
+Shape legend: B batch, K pairs, T frames, H W pixels, C latent channels, h w latent size, N native channels.
+
+A *picture* is float32 RGB in [0, 1] of shape [3, T, H, W]; an image has T = 1. Everything that people look
+at (inputs, targets, answers) is a picture; only the networks see [-1, 1]. A *native* tensor holds the same
+thing in the units of its field (metres, unit vectors, class ids): a codec turns one into the other.
+"""
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Codec(Protocol):
+    """The bridge between a native tensor and its picture; see `lavindit.codecs.base` for the base class."""
+
+    name: str
+    unit: str
+
+    def encode(self, native: Tensor, valid: Tensor) -> Tensor:
+        """Native [N, T, H, W] and valid [1, T, H, W] -> picture [3, T, H, W] in [0, 1]."""
+        ...
+
+    def decode(self, picture: Tensor) -> Tensor:
+        """Picture [3, T, H, W] -> native [N, T, H, W]."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One image or clip with whatever truth its source knows: the raw material of every task.
+
+    Attributes:
+        scene_id: Name, unique within the source.
+        rgb: Picture [3, T, H, W].
+        depth_m: Distance along the optical axis in metres [1, T, H, W]; inf where the ray meets nothing.
+        normals: Camera-space unit normals [3, T, H, W], x right, y up, z towards the camera; 0 where none.
+        instance_ids: int64 [1, T, H, W]; 0 is background (ground, walls, sky).
+        class_ids: int64 [1, T, H, W]; 0 is background.
+        keypoints_px: [M, J, T, 3]: x, y in pixels (pixel centres at integers) and visibility
+            (0 outside the frame, 1 hidden, 2 visible), for M figures of J joints.
+        flow_px: [2, T, H, W], (dx, dy) in pixels from frame i to i + 1; the last frame is NaN.
+        occluded: bool [1, T, H, W]: the point seen in frame i is hidden in, or outside, frame i + 1.
+    """
+
+    scene_id: str
+    rgb: Tensor
+    depth_m: Tensor | None = None
+    normals: Tensor | None = None
+    instance_ids: Tensor | None = None
+    class_ids: Tensor | None = None
+    keypoints_px: Tensor | None = None
+    flow_px: Tensor | None = None
+    occluded: Tensor | None = None
+
+    def known(self) -> frozenset[str]:
+        """Names of the fields that this scene has."""
+        return frozenset(f.name for f in fields(self) if f.name != "scene_id" and getattr(self, f.name) is not None)
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """An input and what a task makes of it.
+
+    Attributes:
+        input: Picture [3, T, H, W].
+        target: Picture [3, T', H, W], the codec's encoding of `native`.
+        native: The truth in native units [N, T', H, W].
+        valid: bool [1, T', H, W]; pixels whose truth is known. Only these are scored.
+        meta: What else a metric or a report may want (scene id, class, ...).
+    """
+
+    input: Tensor
+    target: Tensor
+    native: Tensor
+    valid: Tensor
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """K pairs that show a task and a query that asks for it; one codec for all of them.
+
+    Attributes:
+        task: Registry name.
+        sample_id: Stable name of the query, e.g. "depth_estimation/test/17": seeds its noise.
+        pairs: The K context pairs, in order.
+        query: The query as a pair; its target is the truth, which only training and scoring may look at.
+        codec: The codec of this episode.
+    """
+
+    task: str
+    sample_id: str
+    pairs: tuple[Pair, ...]
+    query: Pair
+    codec: Codec
+
+
+@dataclass(frozen=True, eq=False)
+class EpisodeBatch:
+    """B episodes with the same number of pairs; pair K is the query.
+
+    Attributes:
+        inputs: [B, K+1, 3, T, H, W] in [0, 1].
+        targets: [B, K+1, 3, T', H, W] in [0, 1].
+        episodes: The episodes themselves, for decoding and scoring.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    episodes: tuple[Episode, ...]
+
+    @property
+    def tasks(self) -> list[str]:
+        """Task name of each episode."""
+        return [episode.task for episode in self.episodes]
+
+    @property
+    def sample_ids(self) -> list[str]:
+        """Sample id of each episode."""
+        return [episode.sample_id for episode in self.episodes]
+
+    def __len__(self) -> int:
+        return len(self.episodes)
+
+    def to(self, device: torch.device | str) -> "EpisodeBatch":
+        """The batch with its stacked pictures on `device`; the episodes stay where they are."""
+        return EpisodeBatch(self.inputs.to(device), self.targets.to(device), self.episodes)
+
+
+@dataclass(frozen=True, eq=False)
+class LatentEpisode:
+    """A batch of episodes in the VAE's normalised latent space, pair K being the query.
+
+    Attributes:
+        inputs: [B, K+1, C, T, h, w].
+        targets: [B, K+1, C, T', h, w].
+    """
+
+    inputs: Tensor
+    targets: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """An answer.
+
+    Attributes:
+        task: Name of the task, or of the folder, that was shown.
+        sample_id: Name of the query.
+        image: Picture [3, T, H, W], cropped back to the query's own size.
+        native: The answer in the codec's units [N, T, H, W].
+        unit: Unit of `native`, as the codec states it.
+        seconds: Time it took, shared evenly over the batch it was computed in.
+    """
+
+    task: str
+    sample_id: str
+    image: Tensor
+    native: Tensor
+    unit: str
+    seconds: float
+
