@@ -1,1 +1,1 @@
-"""TODO room."""
+"""The report of a run: result.json, and the pages rendered from it."""
