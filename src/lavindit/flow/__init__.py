@@ -1,1 +1,24 @@
-"""TODO room."""
+"""Flow matching: the path, its times, solvers and guidance. No networks.
+
+One time direction everywhere: t = 0 is noise, t = 1 is data.
+"""
+
+from lavindit.flow.guidance import guide
+from lavindit.flow.noise import seed_from, seeded_noise
+from lavindit.flow.path import interpolate, velocity
+from lavindit.flow.solvers import SOLVERS, solve
+from lavindit.flow.times import logit_normal_times, official_grid, shift_times, uniform_grid
+
+__all__ = [
+    "SOLVERS",
+    "guide",
+    "interpolate",
+    "logit_normal_times",
+    "official_grid",
+    "seed_from",
+    "seeded_noise",
+    "shift_times",
+    "solve",
+    "uniform_grid",
+    "velocity",
+]

@@ -1,1 +1,1 @@
-"""TODO room."""
+"""Networks: pure modules, one folder a model, one frozen config dataclass each."""

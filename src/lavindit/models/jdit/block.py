@@ -1,0 +1,129 @@
+"""A J-DiT block: two streams with weights of their own, one attention over both.
+
+Legend: B batch, F frames, n tokens a frame, N = F n, D width, d head width. Tokens are [B, F, n, D], so that a
+time embedding per frame [B, F, D] (or one for all, [B, 1, D]) modulates by broadcasting.
+"""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from lavindit.models.jdit.config import JDiTConfig
+from lavindit.models.jdit.rope import rotate
+
+EPS = 1e-6
+
+
+def rms_norm(x: Tensor) -> Tensor:
+    """Non-affine RMSNorm over the last dimension."""
+    return F.rms_norm(x, x.shape[-1:], eps=EPS)
+
+
+class SwiGLU(nn.Module):
+    """down(silu(gate(x)) * up(x)) (Shazeer 2020), gate and up in one matrix."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., D] -> [..., D]."""
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * up)
+
+
+class Stream(nn.Module):
+    """One stream's half of a block: AdaRN modulation, projections and MLP.
+
+    Args:
+        config: The model's config.
+        drop: Probability of dropping a sublayer's update in training.
+        readable: Whether later blocks read this stream; if not, it only offers keys and values, and its
+            output projection and MLP do not exist.
+    """
+
+    def __init__(self, config: JDiTConfig, drop: float, readable: bool = True) -> None:
+        super().__init__()
+        self.config, self.drop, self.readable = config, drop, readable
+        self.modulation = nn.Linear(config.width, 4 * config.width)
+        self.qkv = nn.Linear(config.width, config.width + 2 * config.kv_width, bias=False)
+        self.q_norm = nn.RMSNorm(config.width, eps=EPS)
+        self.k_norm = nn.RMSNorm(config.kv_width, eps=EPS)
+        if readable or config.full_last_block:
+            self.out = nn.Linear(config.width, config.width, bias=False)
+            self.mlp = SwiGLU(config.width, config.mlp_width)
+
+    def modulate(self, time: Tensor) -> tuple[Tensor, ...]:
+        """Time embedding [B, F or 1, D] -> attention scale and gate, MLP scale and gate, [B, F or 1, 1, D] each."""
+        scale_a, gate_a, scale_m, gate_m = self.modulation(F.silu(time)).unsqueeze(2).chunk(4, dim=-1)
+        return 1 + scale_a, gate_a.tanh(), 1 + scale_m, gate_m.tanh()
+
+    def project(self, x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens [B, F, n, D] -> queries [B, heads, N, d], keys and values [B, kv heads, N, d]."""
+        d = self.config.head_dim
+        x = rearrange(rms_norm(x) * scale, "b f n d -> b (f n) d")
+        q, k, v = self.qkv(x).split([self.config.width, self.config.kv_width, self.config.kv_width], dim=-1)
+        q, k = self.q_norm(q), self.k_norm(k)
+        q, k, v = (rearrange(y, "b n (h d) -> b h n d", d=d) for y in (q, k, v))
+        return q, k, v
+
+    def update(self, x: Tensor, attended: Tensor, modulation: tuple[Tensor, ...]) -> Tensor:
+        """Residual updates by attention output [B, heads, N, d] and MLP; returns tokens [B, F, n, D]."""
+        _, gate_a, scale_m, gate_m = modulation
+        merged = rearrange(attended, "b h (f n) d -> b f n (h d)", f=x.shape[1])
+        x = x + self._dropped(gate_a * self._post_norm(self.out(merged)))
+        return x + self._dropped(gate_m * self._post_norm(self.mlp(rms_norm(x) * scale_m)))
+
+    def _post_norm(self, x: Tensor) -> Tensor:
+        return rms_norm(x) if self.config.sandwich else x
+
+    def _dropped(self, update: Tensor) -> Tensor:
+        if not self.training or self.drop == 0:
+            return update
+        keep = torch.rand(update.shape[0], 1, 1, 1, device=update.device) >= self.drop
+        return update * keep / (1 - self.drop)
+
+
+class JointBlock(nn.Module):
+    """Full-sequence joint attention over the context and the target stream."""
+
+    def __init__(self, config: JDiTConfig, drop: float, last: bool) -> None:
+        super().__init__()
+        self.config = config
+        self.context = Stream(config, drop, readable=not last)
+        self.target = Stream(config, drop)
+
+    def forward(
+        self,
+        context: Tensor,
+        target: Tensor,
+        context_time: Tensor,
+        target_time: Tensor,
+        rope: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Update both streams.
+
+        Args:
+            context: Clean tokens [B, Fc, n, D].
+            target: Noisy tokens [B, Ft, n, D].
+            context_time: Time embedding [B, 1, D].
+            target_time: Time embedding [B, 1 or Ft, D].
+            rope: Cosine and sine [Nc + Nt, d].
+            mask: Boolean [Nc + Nt, Nc + Nt] or None.
+        """
+        mod_c, mod_t = self.context.modulate(context_time), self.target.modulate(target_time)
+        qkv_c, qkv_t = self.context.project(context, mod_c[0]), self.target.project(target, mod_t[0])
+        q, k, v = (torch.cat(both, dim=2) for both in zip(qkv_c, qkv_t, strict=True))
+        split = qkv_c[0].shape[2]
+        q, k = rotate(q, *rope, self.config), rotate(k, *rope, self.config)
+        if not self.context.readable:
+            q, mask = q[:, :, split:], None if mask is None else mask[split:]
+        attended = F.scaled_dot_product_attention(
+            q, k, v.to(q.dtype), attn_mask=mask, enable_gqa=self.config.queries_per_kv > 1
+        )
+        if self.context.readable:
+            context = self.context.update(context, attended[:, :, :split], mod_c)
+        return context, self.target.update(target, attended[:, :, -qkv_t[0].shape[2] :], mod_t)

@@ -1,0 +1,74 @@
+"""Where frames stand on the time axis and which frames see which: the shape of an episode's sequence.
+
+A sequence is all clean frames (input, target, input, target, ..., query) and then the noisy ones.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lavindit.models.jdit.config import ContextAttention
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Positions and visibility of the frames of a sequence.
+
+    Attributes:
+        context: Time position of each clean frame.
+        target: Time position of each noisy frame.
+        visible: visible[i][j] tells whether frame i attends to frame j, over clean then noisy frames;
+            None: everybody sees everybody.
+    """
+
+    context: tuple[int, ...]
+    target: tuple[int, ...]
+    visible: tuple[tuple[bool, ...], ...] | None
+
+    def token_mask(self, tokens_per_frame: int, device: torch.device) -> Tensor | None:
+        """Boolean attention mask [N, N] over tokens, True where attention is allowed."""
+        if self.visible is None:
+            return None
+        mask = torch.tensor(self.visible, device=device)
+        return mask.repeat_interleave(tokens_per_frame, 0).repeat_interleave(tokens_per_frame, 1)
+
+
+def query_layout(mode: ContextAttention, context_frames: int, target_frames: int, query_frames: int = 1) -> Layout:
+    """One query at the end of its context, its target after it: sampling, and the paper's training."""
+    context = tuple(range(context_frames))
+    target = tuple(range(context_frames, context_frames + target_frames))
+    if mode == "joint":
+        return Layout(context, target, None)
+    pairs = context_frames - query_frames
+
+    def sees(i: int, j: int) -> bool:
+        if i >= context_frames:
+            return True
+        return j <= i if mode == "causal" else j < (pairs if i < pairs else context_frames)
+
+    total = context_frames + target_frames
+    return Layout(context, target, tuple(tuple(sees(i, j) for j in range(total)) for i in range(total)))
+
+
+def every_pair_layout(pairs: int, input_frames: int = 1, target_frames: int = 1) -> Layout:
+    """A noisy target for every pair and for the query; only a causal context allows it.
+
+    Noisy target i stands where the clean target i stands, and sees the clean frames before it and itself: its
+    context is the pairs 0..i-1 and its own input. One pass so trains contexts of length 0 to `pairs`.
+    """
+    stride = input_frames + target_frames
+    context_frames = pairs * stride + input_frames
+    context = tuple(range(context_frames))
+    target = tuple(i * stride + input_frames + f for i in range(pairs + 1) for f in range(target_frames))
+
+    def sees(i: int, j: int) -> bool:
+        if i < context_frames:
+            return j <= i
+        group = (i - context_frames) // target_frames
+        if j < context_frames:
+            return j < group * stride + input_frames
+        return (j - context_frames) // target_frames == group
+
+    total = context_frames + len(target)
+    return Layout(context, target, tuple(tuple(sees(i, j) for j in range(total)) for i in range(total)))

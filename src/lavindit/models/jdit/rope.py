@@ -1,0 +1,43 @@
+"""Rotary position embedding over three axes: frame, row, column (Su et al. 2021; LaVin-DiT, sec. 3.3).
+
+Legend: N tokens, d head width, split into one even part an axis; within a part of width p, channel pair i turns
+by position * base^(-2i/p).
+"""
+
+import torch
+from torch import Tensor
+
+from lavindit.models.jdit.config import JDiTConfig
+
+
+def token_positions(frames: Tensor, height: int, width: int) -> Tensor:
+    """Positions (t, y, x) of all tokens [F * height * width, 3] for frames at the given times [F]."""
+    y = torch.arange(height, device=frames.device)
+    x = torch.arange(width, device=frames.device)
+    return torch.stack(torch.meshgrid(frames, y, x, indexing="ij"), dim=-1).flatten(0, 2)
+
+
+def rotation_angles(positions: Tensor, config: JDiTConfig) -> tuple[Tensor, Tensor]:
+    """Cosine and sine [N, d] for positions (t, y, x) [N, 3], laid out as the config's rotation wants them."""
+    if config.rope_axes == "txy":
+        positions = positions[:, [0, 2, 1]]
+    parts = []
+    for axis, dim in enumerate(config.axis_dims):
+        exponent = torch.arange(0, dim, 2, device=positions.device, dtype=torch.float64) / dim
+        angle = positions[:, axis, None].double() * config.rope_base**-exponent
+        halves = config.rope_rotation == "half_split"
+        parts.append(torch.cat([angle, angle], -1) if halves else angle.repeat_interleave(2, -1))
+    angles = torch.cat(parts, -1)
+    return angles.cos().float(), angles.sin().float()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor, config: JDiTConfig) -> Tensor:
+    """Turn queries or keys [B, heads, N, d] by the angles [N, d]."""
+    turned = []
+    for part in x.split(config.axis_dims, dim=-1):
+        if config.rope_rotation == "half_split":
+            first, second = part.chunk(2, dim=-1)
+            turned += [-second, first]
+        else:
+            turned.append(torch.stack([-part[..., 1::2], part[..., ::2]], dim=-1).flatten(-2))
+    return x * cos.to(x.dtype) + torch.cat(turned, dim=-1) * sin.to(x.dtype)

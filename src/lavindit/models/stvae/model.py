@@ -1,0 +1,153 @@
+"""The spatial-temporal VAE: images and clips in one latent space, 4x8x8 smaller.
+
+Legend: pixels x [B, 3, T, H, W] in [-1, 1], T = 4k + 1, H and W multiples of 8; latent z [B, C, 1 + (T-1)/4, H/8, W/8].
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from lavindit.models.stvae.config import STVAEConfig
+from lavindit.models.stvae.layers import CausalConv3d, Downsample, LatentNorm, Norm, ResidualBlock, Upsample
+
+LOGVAR_RANGE = (-30.0, 20.0)
+
+
+@dataclass(frozen=True, eq=False)
+class DiagonalGaussian:
+    """Posterior q(z | x) with independent channels.
+
+    Attributes:
+        mean: [B, C, t, h, w].
+        logvar: Same shape, clamped to [-30, 20].
+    """
+
+    mean: Tensor
+    logvar: Tensor
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """One draw, differentiable in mean and logvar."""
+        noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
+        return self.mean + (0.5 * self.logvar).exp() * noise
+
+    def kl(self) -> Tensor:
+        """KL to N(0, 1), summed over C, t, h, w: [B]."""
+        return 0.5 * (self.mean**2 + self.logvar.exp() - 1 - self.logvar).flatten(1).sum(1)
+
+
+class Encoder(nn.Module):
+    """Causal 3-D convolutional encoder."""
+
+    def __init__(self, config: STVAEConfig) -> None:
+        super().__init__()
+        widths = config.widths
+        self.stem = CausalConv3d(3 * config.patch**2, widths[0])
+        self.levels, self.downs = nn.ModuleList(), nn.ModuleList()
+        for level, width in enumerate(widths):
+            first = widths[max(level - 1, 0)]
+            inputs = [first, *[width] * (config.encoder_blocks - 1)]
+            self.levels.append(nn.ModuleList(ResidualBlock(c, width, config, Norm) for c in inputs))
+            if level < len(widths) - 1:
+                self.downs.append(Downsample(width, config.halves_time(level)))
+        self.mid = nn.ModuleList(ResidualBlock(widths[-1], widths[-1], config, Norm) for _ in range(config.mid_blocks))
+        self.norm = Norm(widths[-1], config)
+        self.head = CausalConv3d(widths[-1], 2 * config.latent_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Unshuffled pixels -> mean and log-variance, stacked on the channel axis."""
+        x = self.stem(x)
+        for level, blocks in enumerate(self.levels):
+            for block in blocks:
+                x = block(x)
+            if level < len(self.downs):
+                x = self.downs[level](x)
+        for block in self.mid:
+            x = block(x)
+        return self.head(F.silu(self.norm(x)))
+
+
+class Decoder(nn.Module):
+    """Mirrored decoder whose norms are modulated by the latent."""
+
+    def __init__(self, config: STVAEConfig) -> None:
+        super().__init__()
+        widths = config.widths[::-1]
+        self.stem = CausalConv3d(config.latent_channels, widths[0])
+        self.mid = nn.ModuleList(
+            ResidualBlock(widths[0], widths[0], config, LatentNorm) for _ in range(config.mid_blocks)
+        )
+        self.levels, self.ups = nn.ModuleList(), nn.ModuleList()
+        for level, width in enumerate(widths):
+            first = widths[max(level - 1, 0)]
+            inputs = [first, *[width] * (config.decoder_blocks - 1)]
+            self.levels.append(nn.ModuleList(ResidualBlock(c, width, config, LatentNorm) for c in inputs))
+            if level < len(widths) - 1:
+                self.ups.append(Upsample(width, config.halves_time(level)))
+        self.norm = LatentNorm(widths[-1], config)
+        self.head = CausalConv3d(widths[-1], 3 * config.patch**2)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Latent -> unshuffled pixels."""
+        x = self.stem(z)
+        for block in self.mid:
+            x = block(x, z)
+        for level, blocks in enumerate(self.levels):
+            for block in blocks:
+                x = block(x, z)
+            if level < len(self.ups):
+                x = self.ups[level](x)
+        return self.head(F.silu(self.norm(x, z)))
+
+
+class STVAE(nn.Module):
+    """Spatial-temporal VAE, and the normalised latent space that the transformer works in.
+
+    `latent_shift` and `latent_scale` [C] are measured over training data and stored with the weights:
+    normalised = (z - shift) * scale.
+
+    Args:
+        config: Size and options.
+    """
+
+    latent_shift: Tensor
+    latent_scale: Tensor
+
+    def __init__(self, config: STVAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder, self.decoder = Encoder(config), Decoder(config)
+        self.register_buffer("latent_shift", torch.zeros(config.latent_channels))
+        self.register_buffer("latent_scale", torch.ones(config.latent_channels))
+
+    def encode(self, x: Tensor) -> DiagonalGaussian:
+        """Pixels [B, 3, T, H, W] in [-1, 1] -> posterior over [B, C, 1 + (T-1)/4, H/8, W/8]."""
+        if (x.shape[2] - 1) % 4 or x.shape[3] % 8 or x.shape[4] % 8:
+            raise ValueError(f"the VAE takes 4k+1 frames and sides that are multiples of 8, got {tuple(x.shape[2:])}")
+        p = self.config.patch
+        moments = self.encoder(rearrange(x, "b c t (h p) (w q) -> b (c p q) t h w", p=p, q=p))
+        mean, logvar = moments.float().chunk(2, dim=1)
+        return DiagonalGaussian(mean, logvar.clamp(*LOGVAR_RANGE))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Latent [B, C, t, h, w] -> pixels [B, 3, 4(t-1) + 1, 8h, 8w], about [-1, 1]."""
+        p = self.config.patch
+        return rearrange(self.decoder(z), "b (c p q) t h w -> b c t (h p) (w q)", p=p, q=p).float()
+
+    def to_latent(self, pictures: Tensor) -> Tensor:
+        """Pictures [..., 3, T, H, W] in [0, 1] -> normalised posterior mean [..., C, t, h, w]."""
+        lead = pictures.shape[:-4]
+        mean = self.encode(pictures.flatten(0, -5) * 2 - 1).mean
+        return ((mean - self._per_channel(self.latent_shift)) * self._per_channel(self.latent_scale)).unflatten(0, lead)
+
+    def to_pictures(self, latent: Tensor) -> Tensor:
+        """Normalised latent [..., C, t, h, w] -> pictures [..., 3, T, H, W] in [0, 1]."""
+        lead = latent.shape[:-4]
+        z = latent.flatten(0, -5) / self._per_channel(self.latent_scale) + self._per_channel(self.latent_shift)
+        return ((self.decode(z) + 1) / 2).clamp(0, 1).unflatten(0, lead)
+
+    @staticmethod
+    def _per_channel(values: Tensor) -> Tensor:
+        return values[:, None, None, None]
