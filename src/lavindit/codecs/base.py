@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 
@@ -10,7 +11,8 @@ class Codec(ABC):
     """Turns a native tensor into a picture and back.
 
     A codec says what it can hold and how exactly: contract tests encode random natives inside `bounds`,
-    decode them, and compare within `tolerance`.
+    decode them, and compare within `tolerance`. A NaN native is an invalid pixel, so a picture never holds a
+    NaN; a NaN in a picture (a network that blew up) stays a NaN, for the metric to score as wrong.
 
     Attributes:
         name: Registry key.
@@ -18,6 +20,7 @@ class Codec(ABC):
         unit: Unit of the native values, e.g. "m"; "1" for none.
         bounds: Smallest and largest native value that survives the round trip; values outside are clamped.
         tolerance: Largest absolute error of decode(encode(y)) in native units for float pictures.
+        tolerance_8bit: The same for pictures rounded to 8 bits a channel, as in a PNG.
         invalid: What an invalid pixel looks like, in words.
     """
 
@@ -26,6 +29,7 @@ class Codec(ABC):
     unit: ClassVar[str]
     bounds: tuple[float, float]
     tolerance: float
+    tolerance_8bit: float
     invalid: ClassVar[str]
 
     @abstractmethod
@@ -35,3 +39,8 @@ class Codec(ABC):
     @abstractmethod
     def decode(self, picture: Tensor) -> Tensor:
         """Picture [3, T, H, W] in [0, 1] (values outside are clamped) -> native [N, T, H, W]."""
+
+    def random_native(self, frames: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+        """A native [N, T, H, W] that the codec can hold, for tests; by default uniform within `bounds`."""
+        low, high = self.bounds
+        return low + (high - low) * torch.rand(self.channels, frames, height, width, generator=generator)
