@@ -1,0 +1,247 @@
+"""The result as one HTML file that needs nothing else: no script, no outside address, pictures inlined."""
+
+import base64
+import io
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from PIL import Image
+
+from lavindit.report import wording
+from lavindit.report.schema import (
+    BASELINES,
+    MEAN_TARGET,
+    NEAREST_TARGET,
+    QUERY,
+    Application,
+    Figure,
+    RunResult,
+    Strip,
+    TaskResult,
+)
+from lavindit.report.style import CSS
+
+SMALL_PX = 112  # a picture with a shorter side up to this is enlarged by a whole factor, unsmoothed
+LARGE_PX = 256  # and a larger one is shown at most this high
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+HEADER = ("Metric", "Answer", "Nearest target", "Mean target", "Unchanged query", "Ceiling")
+
+
+def render_html(result: RunResult, run_dir: Path) -> str:
+    """The whole of report.html; `run_dir` is what the paths of the pictures are relative to."""
+    name = escape(str(result.model.get("name", "")))
+    title = f"Test report: {name}" if name else "Test report"
+    body = [
+        f'<h1>{title}</h1><p class="lead">{escape(wording.describe_run(result))}</p>',
+        *(f'<p class="note">{escape(note)}</p>' for note in result.notes),
+        _facts(result),
+        *([_overview(result.tasks)] if result.tasks else []),
+        *(_task(task, number, run_dir) for number, task in enumerate(result.tasks)),
+        *([_applications(result.applications, run_dir)] if result.applications else []),
+    ]
+    return "\n".join(
+        [
+            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{title}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>",
+            *body,
+            "</main>\n</body>\n</html>\n",
+        ]
+    )
+
+
+def _facts(result: RunResult) -> str:
+    sections = [
+        ("Model", wording.flatten(result.model)),
+        ("Data", wording.flatten(result.data)),
+        ("Settings", wording.flatten(result.settings)),
+        ("Machine", wording.flatten(result.machine)),
+        ("Run", wording.describe_origin(result)),
+    ]
+    lists = []
+    for title, rows in sections:
+        items = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in rows)
+        lists.append(f"<div><h3>{title}</h3><dl>{items}</dl></div>" if items else "")
+    return (
+        f'<section class="card" aria-label="The run"><div class="facts">{"".join(lists)}</div>'
+        f"<h3>Command</h3><pre><code>{escape(result.command)}</code></pre></section>"
+    )
+
+
+def _overview(tasks: Sequence[TaskResult]) -> str:
+    rows = []
+    for number, task in enumerate(tasks):
+        held_out = f" {_badge('held out', '')}" if task.held_out else ""
+        metric = escape(wording.format_metric(task.headline))
+        rows.append(
+            f'<tr><th scope="row"><a href="#task-{number}">{escape(task.task)}</a>{held_out}'
+            f'<span class="small">{metric}</span></th>{_cells(task.headline)}<td>{task.n}</td>'
+            f"<td>{wording.format_seconds(task.seconds_per_query)}</td><td>{_verdict(task)}</td></tr>"
+        )
+    legend = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in wording.LEGEND.items())
+    header = ("Task", *HEADER[1:], "Queries", "s / query", "Verdict")
+    return (
+        f'<section class="card"><h2>All tasks</h2>{_table(header, rows)}'
+        '<p class="small">↑ higher is better, ↓ lower is better. Below a baseline: by how much the answer is '
+        f"better (+) or worse (-).</p><details><summary>What the columns mean</summary><dl>{legend}</dl></details>"
+        "</section>"
+    )
+
+
+def _table(header: Sequence[str], rows: Sequence[str]) -> str:
+    """A table that scrolls by itself where the window is too narrow for it."""
+    first, *others = (escape(name) for name in header)
+    cells = f'<th scope="col" class="left">{first}</th>' + "".join(f'<th scope="col">{name}</th>' for name in others)
+    return (
+        f'<div class="scroll" tabindex="0" role="group" aria-label="Table"><table><thead><tr>{cells}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _cells(figure: Figure) -> str:
+    """Answer, baselines with their margins, ceiling."""
+    error = "" if figure.stderr is None else f'<span class="small">± {wording.format_number(figure.stderr)}</span>'
+    cells = [f"{wording.format_number(figure.answer)}{error}"]
+    for baseline in BASELINES:
+        margin = figure.margin(baseline)
+        cell = wording.format_number(figure.baselines.get(baseline))
+        if margin is not None:
+            tone = "good" if margin > 0 else "bad" if margin < 0 else ""
+            cell += f'<span class="small {tone}">{wording.format_number(margin, sign=True)}</span>'
+        cells.append(cell)
+    return "".join(f"<td>{cell}</td>" for cell in [*cells, wording.format_number(figure.ceiling)])
+
+
+def _figures(figures: Sequence[Figure]) -> str:
+    rows = [
+        f'<tr{" class=headline" if figure.headline else ""}><th scope="row">'
+        f"{escape(wording.format_metric(figure))}</th>{_cells(figure)}</tr>"
+        for figure in figures
+    ]
+    return _table(HEADER, rows)
+
+
+def _badge(text: str, kind: str) -> str:
+    return f'<span class="badge {kind}">{escape(text)}</span>'
+
+
+def _verdict(task: TaskResult) -> str:
+    verdict = wording.judge(task)
+    return _badge(wording.VERDICT_NAMES[verdict], verdict)
+
+
+def _task(task: TaskResult, number: int, run_dir: Path) -> str:
+    held_out = f" {_badge('held out', '')}" if task.held_out else ""
+    protocol = (
+        f"<details><summary>Protocol, version {task.version}</summary><p>{escape(task.protocol)}</p></details>"
+        if task.protocol
+        else ""
+    )
+    strips = "".join(_strip(strip, task.task, f"Sample {strip.sample_id}", run_dir) for strip in task.strips)
+    return (
+        f'<section class="card" id="task-{number}"><h2>{escape(task.task)} {_verdict(task)}{held_out}</h2>'
+        f"<p>{escape(task.summary)}</p><p><strong>{escape(wording.describe_headline(task))}</strong> "
+        f"{escape(wording.describe_verdict(task))}</p>{_bars(task.headline)}{_figures(task.figures)}"
+        f"{protocol}{strips}</section>"
+    )
+
+
+def _applications(applications: Sequence[Application], run_dir: Path) -> str:
+    parts = []
+    for application in applications:
+        caption = f"{application.task}: {application.sample_id}"
+        if application.seconds is not None:
+            caption += f", answered in {wording.format_seconds(application.seconds)} s"
+        parts.append(_strip(application.strip, application.task, caption, run_dir))
+        if application.figures:
+            parts.append(_figures(application.figures))
+    return f'<section class="card"><h2>Answers on other pictures</h2>{"".join(parts)}</section>'
+
+
+def _bars(figure: Figure) -> str:
+    """The headline figure beside what it is compared with, as one small SVG; 480 units wide."""
+    known = [
+        ("answer", figure.answer, "answer"),
+        ("nearest target", figure.baselines.get(NEAREST_TARGET), "rival"),
+        ("mean target", figure.baselines.get(MEAN_TARGET), "rival"),
+        ("unchanged query", figure.baselines.get(QUERY), "rival"),
+        ("ceiling", figure.ceiling, "top"),
+    ]
+    rows = [(label, value, kind) for label, value, kind in known if value is not None]
+    if not rows:
+        return ""
+    values = [value for _, value, _ in rows]
+    low, high = min(0.0, *values), max(0.0, *values)
+    left, width, pitch = 118.0, 286.0, 24
+    scale = width / (high - low or 1.0)
+    zero = left - low * scale
+    parts = [f'<line class="axis" x1="{zero:.1f}" y1="0" x2="{zero:.1f}" y2="{pitch * len(rows)}"/>']
+    for row, (label, value, kind) in enumerate(rows):
+        y, end = row * pitch, zero + value * scale
+        parts.append(f'<text class="label" x="{left - 10}" y="{y + 16}" text-anchor="end">{label}</text>')
+        x, length = min(zero, end), max(abs(end - zero), 1.0)
+        parts.append(f'<rect class="{kind}" x="{x:.1f}" y="{y + 4}" width="{length:.1f}" height="16" rx="3"/>')
+        if kind == "answer" and figure.stderr:
+            reach = figure.stderr * scale
+            start, stop = max(left, end - reach), min(left + width, end + reach)
+            parts.append(f'<line x1="{start:.1f}" y1="{y + 12}" x2="{stop:.1f}" y2="{y + 12}"/>')
+        parts.append(f'<text x="{left + width + 8}" y="{y + 16}">{wording.format_number(value)}</text>')
+    spoken = "; ".join(f"{label} {wording.format_number(value)}" for label, value, _ in rows)
+    better = "longer" if figure.direction == "max" else "shorter"
+    metric = escape(wording.format_metric(figure))
+    return (
+        f'<figure class="bars"><figcaption>{metric}: {better} is better</figcaption>'
+        f'<svg viewBox="0 0 480 {pitch * len(rows)}" role="img" aria-label="{metric}: {escape(spoken)}">'
+        f"{''.join(parts)}</svg></figure>"
+    )
+
+
+def _strip(strip: Strip, task: str, caption: str, run_dir: Path) -> str:
+    arrow = '<span class="arrow" aria-hidden="true">→</span>'
+
+    def show(label: str, path: str, kind: str = "") -> str:
+        return _picture(run_dir, path, label, f"{task}, {strip.sample_id}: {label}", kind)
+
+    groups = [
+        f'<div class="group">{show(f"input {number}", source)}{arrow}{show(f"target {number}", target)}</div>'
+        for number, (source, target) in enumerate(strip.context, start=1)
+    ]
+    truth = show("truth", strip.truth) if strip.truth is not None else ""
+    asked = f"{show('query', strip.query)}{arrow}{show('answer', strip.answer, 'answer')}{truth}"
+    groups.append(f'<div class="group asked">{asked}</div>')
+    return (
+        f'<figure class="strip"><figcaption>{escape(caption)}</figcaption>'
+        f'<div class="pictures">{"".join(groups)}</div></figure>'
+    )
+
+
+def _picture(run_dir: Path, path: str, label: str, alt: str, kind: str) -> str:
+    loaded = _load(run_dir, path)
+    if loaded is None:
+        image = f'<span class="missing" role="img" aria-label="{escape(alt)} (missing)">missing</span>'
+    else:
+        content, width, height = loaded
+        short = min(width, height)
+        factor = round(128 / short) if short <= SMALL_PX else min(1.0, LARGE_PX / height)
+        pixelated = ' class="pixelated"' if short <= SMALL_PX else ""
+        image = (
+            f'<img{pixelated} src="data:image/png;base64,{base64.b64encode(content).decode()}" alt="{escape(alt)}" '
+            f'width="{max(1, round(width * factor))}" height="{max(1, round(height * factor))}">'
+        )
+    return f'<div class="picture {kind}">{escape(label)}{image}</div>'
+
+
+def _load(run_dir: Path, path: str) -> tuple[bytes, int, int] | None:
+    """Content and size of a picture of the run; None if it is missing, broken or outside the run folder."""
+    root = run_dir.resolve()
+    try:
+        file = (root / path).resolve()
+        if not file.is_relative_to(root):
+            return None
+        content = file.read_bytes()
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            return content, image.width, image.height
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None

@@ -1,0 +1,79 @@
+"""The result as a table in the terminal, one task a row of two lines, at most 100 columns."""
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lavindit.report import wording
+from lavindit.report.schema import MEAN_TARGET, NEAREST_TARGET, QUERY, Figure, RunResult, TaskResult
+
+
+def print_result(result: RunResult, console: Console | None = None) -> None:
+    """Print the table and how to read it."""
+    console = console or Console()
+    if result.tasks:
+        console.print(render_table(result))
+    console.print(Text(wording.describe_run(result)))
+    if result.tasks:
+        console.print(
+            Text(
+                "↑ higher is better, ↓ lower is better. Second line: ± standard error; by how much the answer is "
+                "better (+) or worse (-) than the baseline.",
+                style="dim",
+            )
+        )
+    for note in result.notes:
+        console.print(Text(f"Note: {note}"))
+
+
+def render_table(result: RunResult) -> Table:
+    """The table alone."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("task", overflow="fold", max_width=28)
+    for name in ("answer", "nearest\ntarget", "mean\ntarget", "query", "ceiling", "n", "s/query"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("beats\nboth", no_wrap=True)
+    for index, task in enumerate(result.tasks):
+        table.add_row(*_row(task), end_section=index == len(result.tasks) - 1)
+    return table
+
+
+def _row(task: TaskResult) -> list[Text]:
+    figure = task.headline
+    held_out = " · held out" if task.held_out else ""
+    return [
+        _stack(Text(task.task, style="bold"), Text(wording.format_metric(figure) + held_out, style="dim")),
+        _stack(
+            Text(wording.format_number(figure.answer), style="bold"),
+            Text("" if figure.stderr is None else f"±{wording.format_number(figure.stderr)}", style="dim"),
+        ),
+        *(_baseline(figure, name) for name in (NEAREST_TARGET, MEAN_TARGET, QUERY)),
+        Text(wording.format_number(figure.ceiling)),
+        Text(str(task.n)),
+        Text(wording.format_seconds(task.seconds_per_query)),
+        _mark(task),
+    ]
+
+
+def _baseline(figure: Figure, name: str) -> Text:
+    margin = figure.margin(name)
+    style = "green" if margin is not None and margin > 0 else "red"
+    second = Text("" if margin is None else wording.format_number(margin, sign=True), style=style)
+    return _stack(Text(wording.format_number(figure.baselines.get(name))), second)
+
+
+def _mark(task: TaskResult) -> Text:
+    """Yes, or no and by how much not."""
+    verdict = wording.judge(task)
+    if verdict == "both":
+        return Text("✓ yes", style="green")
+    if verdict == "unknown":
+        return Text("? unknown", style="yellow")
+    return _stack(
+        Text("✗ no", style="red"), Text(wording.format_number(wording.shortfall(task), sign=True), style="red")
+    )
+
+
+def _stack(first: Text, second: Text) -> Text:
+    return Text("\n").join([first, second]) if second.plain else first

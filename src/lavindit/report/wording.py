@@ -1,0 +1,166 @@
+"""Numbers and verdicts in words: what the terminal, the Markdown and the HTML page say alike."""
+
+from typing import Any, Literal
+
+from lavindit.report.schema import MEAN_TARGET, NEAREST_TARGET, QUERY, Figure, RunResult, TaskResult
+
+Verdict = Literal["both", "one", "none", "unknown"]
+
+RIVALS = (NEAREST_TARGET, MEAN_TARGET)
+BASELINE_NAMES = {NEAREST_TARGET: "nearest target", MEAN_TARGET: "mean target", QUERY: "unchanged query"}
+VERDICT_NAMES: dict[Verdict, str] = {
+    "both": "beats both",
+    "one": "beats one of two",
+    "none": "beats neither",
+    "unknown": "not known",
+}
+LEGEND = {
+    "Answer": "mean over the queries ± its standard error.",
+    "Nearest target": "copies the target of the context pair whose input is nearest to the query.",
+    "Mean target": "the mean of the context targets.",
+    "Unchanged query": "gives the query back as it is; only where input and target are comparable.",
+    "Ceiling": "the truth through the VAE and back: what a perfect transformer would score.",
+    "Held out": "the model was never trained on this task.",
+}
+
+
+def format_number(value: float | None, sign: bool = False) -> str:
+    """About four significant digits with a fixed number of decimals per magnitude; "n/a" for None."""
+    if value is None:
+        return "n/a"
+    plus = "+" if sign else ""
+    size = abs(value)
+    if size != 0 and (size < 0.001 or size >= 1e6):
+        return f"{value:{plus}.2e}"
+    decimals = 1 if size >= 100 else 2 if size >= 10 else 3 if size >= 1 else 4
+    return f"{value:{plus}.{decimals}f}"
+
+
+def format_quantity(value: float | None, unit: str) -> str:
+    """The number with its unit, if it has one."""
+    return format_number(value) if value is None or unit in ("", "1") else f"{format_number(value)} {unit}"
+
+
+def format_seconds(seconds: float | None) -> str:
+    """Three significant digits, without the unit."""
+    return "n/a" if seconds is None else f"{seconds:.3g}"
+
+
+def format_answer(figure: Figure) -> str:
+    """The answer ± its standard error, without the unit."""
+    error = "" if figure.answer is None or figure.stderr is None else f" ± {format_number(figure.stderr)}"
+    return format_number(figure.answer) + error
+
+
+def format_metric(figure: Figure) -> str:
+    """Name, unit and an arrow towards better."""
+    unit = "" if figure.unit in ("", "1") else f" ({figure.unit})"
+    return f"{figure.metric}{unit} {format_arrow(figure)}"
+
+
+def format_arrow(figure: Figure) -> str:
+    """Where better is."""
+    return "↑" if figure.direction == "max" else "↓"
+
+
+def format_value(value: Any) -> str:
+    """A value of the settings, the machine and so on."""
+    if value is None:
+        return "n/a"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return ", ".join(format_value(item) for item in value)
+    return f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else str(value)
+
+
+def flatten(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Key and value, nested keys joined by a dot."""
+    rows: list[tuple[str, str]] = []
+    for key, value in settings.items():
+        if isinstance(value, dict) and value:
+            rows += flatten(value, f"{prefix}{key}.")
+        else:
+            rows.append((f"{prefix}{key}", format_value(None if value == {} else value)))
+    return rows
+
+
+def judge(result: TaskResult) -> Verdict:
+    """Whether the answer beats the first two baselines on the headline metric."""
+    wins = [result.beats(baseline) for baseline in RIVALS]
+    if any(win is None for win in wins):
+        return "unknown"
+    return "both" if all(wins) else "one" if any(wins) else "none"
+
+
+def shortfall(result: TaskResult) -> float | None:
+    """The worse of the two margins to the first two baselines, as far as they are known."""
+    margins = [margin for baseline in RIVALS if (margin := result.margin(baseline)) is not None]
+    return min(margins, default=None)
+
+
+def compare(figure: Figure, baseline: str) -> str:
+    """E.g. "better by 0.2100 m than the mean target"; says so when that may be chance, or is not known."""
+    name = BASELINE_NAMES.get(baseline, baseline)
+    margin = figure.margin(baseline)
+    if margin is None:
+        return f"not compared with the {name}"
+    if margin == 0:
+        return f"equal to the {name}"
+    chance = " (within two standard errors)" if figure.stderr is not None and abs(margin) < 2 * figure.stderr else ""
+    return (
+        f"{'better' if margin > 0 else 'worse'} by {format_quantity(abs(margin), figure.unit)} than the {name}{chance}"
+    )
+
+
+def describe_headline(result: TaskResult) -> str:
+    """What the answer scores on the headline metric, and on how many queries."""
+    figure = result.headline
+    better = "higher" if figure.direction == "max" else "lower"
+    unit = "" if figure.unit in ("", "1") else f" {figure.unit}"
+    queries = f"{result.n} {'query' if result.n == 1 else 'queries'}"
+    pairs = f"{result.pairs} {'pair' if result.pairs == 1 else 'pairs'}"
+    score = f"{format_answer(figure)}{unit}" if figure.answer is not None else "no figure"
+    return f"{figure.metric}: {score} on {queries}, {pairs} shown with each ({better} is better)."
+
+
+def describe_verdict(result: TaskResult) -> str:
+    """Whether the first two baselines are beaten, by how much or by how much not; then the unchanged query."""
+    figure = result.headline
+    opening = {
+        "both": "Beats both baselines",
+        "one": "Beats one of the two baselines",
+        "none": "Beats neither baseline",
+        "unknown": "Not all baselines are known",
+    }[judge(result)]
+    text = f"{opening}: {compare(figure, NEAREST_TARGET)}, {compare(figure, MEAN_TARGET)}."
+    if figure.baselines.get(QUERY) is not None:
+        text += f" Against leaving the query as it is: {compare(figure, QUERY)}."
+    return text
+
+
+def describe_run(result: RunResult) -> str:
+    """On how many tasks both baselines are beaten, the held-out ones counted apart."""
+    if not result.tasks:
+        return "No task was scored."
+
+    def count(tasks: list[TaskResult]) -> str:
+        return f"{sum(judge(task) == 'both' for task in tasks)} of {len(tasks)}"
+
+    trained = [task for task in result.tasks if not task.held_out]
+    held_out = [task for task in result.tasks if task.held_out]
+    parts = [f"{count(trained)} trained tasks"] if trained else []
+    parts += [f"{count(held_out)} held-out tasks"] if held_out else []
+    return f"The answers beat both baselines, nearest target and mean target, on {' and '.join(parts)}."
+
+
+def describe_origin(result: RunResult) -> list[tuple[str, str]]:
+    """What identifies the run, besides model, data, settings and machine."""
+    return [
+        ("seed", str(result.seed)),
+        ("commit", result.commit or "n/a"),
+        ("lavindit", result.lavindit_version),
+        ("created", result.created),
+    ]
