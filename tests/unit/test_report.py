@@ -265,7 +265,16 @@ class TestPages:
         print_result(read_result(run_dir / "result.json"), console)
         text = console.export_text()
         assert max(len(line.rstrip()) for line in text.splitlines()) <= 100
-        for word in ("video_instance_segmentation", "held out", "✓ yes", "✗ no", "-0.1600", "-4.600", "+0.2100"):
+        for word in (
+            "video_instance_segmentation",
+            "held out",
+            "✓ yes",
+            "✗ no",
+            "-0.1600",
+            "-4.60",
+            "+0.2100",
+            "not query",
+        ):
             assert word in text
         assert "…" not in text
 

@@ -76,9 +76,9 @@ def _overview(tasks: Sequence[TaskResult]) -> str:
         held_out = f" {_badge('held out', '')}" if task.held_out else ""
         metric = escape(wording.format_metric(task.headline))
         rows.append(
-            f'<tr><th scope="row"><a href="#task-{number}">{escape(task.task)}</a>{held_out}'
-            f'<span class="small">{metric}</span></th>{_cells(task.headline)}<td>{task.n}</td>'
-            f"<td>{wording.format_seconds(task.seconds_per_query)}</td><td>{_verdict(task)}</td></tr>"
+            f'<tr><th scope="row"><a href="#task-{number}">{escape(task.task)}</a>'
+            f'<span class="small">{metric}{held_out}</span></th>{_cells(task.headline)}<td>{task.n}</td>'
+            f'<td>{wording.format_seconds(task.seconds_per_query)}</td><td class="verdict">{_verdict(task)}</td></tr>'
         )
     legend = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in wording.LEGEND.items())
     header = ("Task", *HEADER[1:], "Queries", "s / query", "Verdict")
@@ -102,16 +102,13 @@ def _table(header: Sequence[str], rows: Sequence[str]) -> str:
 
 def _cells(figure: Figure) -> str:
     """Answer, baselines with their margins, ceiling."""
-    error = "" if figure.stderr is None else f'<span class="small">± {wording.format_number(figure.stderr)}</span>'
-    cells = [f"{wording.format_number(figure.answer)}{error}"]
+    error = wording.format_error(figure)
+    cells = [wording.format_number(figure.answer) + (f'<span class="small">{error}</span>' if error else "")]
     for baseline in BASELINES:
-        margin = figure.margin(baseline)
-        cell = wording.format_number(figure.baselines.get(baseline))
-        if margin is not None:
-            tone = "good" if margin > 0 else "bad" if margin < 0 else ""
-            cell += f'<span class="small {tone}">{wording.format_number(margin, sign=True)}</span>'
-        cells.append(cell)
-    return "".join(f"<td>{cell}</td>" for cell in [*cells, wording.format_number(figure.ceiling)])
+        cell, margin = wording.format_baseline(figure, baseline)
+        tone = {True: "good", False: "bad", None: ""}[figure.beats(baseline)]
+        cells.append(cell + (f'<span class="small {tone}">{margin}</span>' if margin else ""))
+    return "".join(f"<td>{cell}</td>" for cell in [*cells, wording.format_ceiling(figure)])
 
 
 def _figures(figures: Sequence[Figure]) -> str:
@@ -129,7 +126,8 @@ def _badge(text: str, kind: str) -> str:
 
 def _verdict(task: TaskResult) -> str:
     verdict = wording.judge(task)
-    return _badge(wording.VERDICT_NAMES[verdict], verdict)
+    warning = f" {_badge('not the query', 'one')}" if wording.loses_to_query(task) else ""
+    return _badge(wording.VERDICT_NAMES[verdict], verdict) + warning
 
 
 def _task(task: TaskResult, number: int, run_dir: Path) -> str:
@@ -173,8 +171,9 @@ def _bars(figure: Figure) -> str:
     if not rows:
         return ""
     values = [value for _, value, _ in rows]
+    shown = [wording.format_number(value, like=figure.answer) for value in values]
     low, high = min(0.0, *values), max(0.0, *values)
-    left, width, pitch = 118.0, 286.0, 24
+    left, width, pitch = 128.0, 276.0, 24
     scale = width / (high - low or 1.0)
     zero = left - low * scale
     parts = [f'<line class="axis" x1="{zero:.1f}" y1="0" x2="{zero:.1f}" y2="{pitch * len(rows)}"/>']
@@ -187,8 +186,8 @@ def _bars(figure: Figure) -> str:
             reach = figure.stderr * scale
             start, stop = max(left, end - reach), min(left + width, end + reach)
             parts.append(f'<line x1="{start:.1f}" y1="{y + 12}" x2="{stop:.1f}" y2="{y + 12}"/>')
-        parts.append(f'<text x="{left + width + 8}" y="{y + 16}">{wording.format_number(value)}</text>')
-    spoken = "; ".join(f"{label} {wording.format_number(value)}" for label, value, _ in rows)
+        parts.append(f'<text x="{left + width + 8}" y="{y + 16}">{shown[row]}</text>')
+    spoken = "; ".join(f"{label} {number}" for (label, _, _), number in zip(rows, shown, strict=True))
     better = "longer" if figure.direction == "max" else "shorter"
     metric = escape(wording.format_metric(figure))
     return (

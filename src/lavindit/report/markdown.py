@@ -45,17 +45,18 @@ def _overview(tasks: Sequence[TaskResult]) -> str:
     for task in tasks:
         name = escape(task.task) + (" (held out)" if task.held_out else "")
         seconds = wording.format_seconds(task.seconds_per_query)
-        cells = [*_cells(task.headline), str(task.n), seconds, wording.VERDICT_NAMES[wording.judge(task)]]
-        rows.append([name, *cells])
+        verdict = wording.VERDICT_NAMES[wording.judge(task)]
+        verdict += ", not the query" if wording.loses_to_query(task) else ""
+        rows.append([name, *_cells(task.headline), str(task.n), seconds, verdict])
     legend = "\n".join(f"- **{name}**: {meaning}" for name, meaning in wording.LEGEND.items())
     return _table([*header, "s/query", "Verdict"], rows, numbers_from=2) + "\n\n" + legend
 
 
 def _cells(figure: Figure) -> list[str]:
     """Metric, answer, baselines and ceiling of one figure."""
-    values = [wording.format_number(figure.baselines.get(name)) for name in BASELINES]
+    values = [wording.format_baseline(figure, name)[0] for name in BASELINES]
     metric = escape(wording.format_metric(figure))
-    return [metric, wording.format_answer(figure), *values, wording.format_number(figure.ceiling)]
+    return [metric, wording.format_answer(figure), *values, wording.format_ceiling(figure)]
 
 
 def _figures(figures: Sequence[Figure]) -> str:

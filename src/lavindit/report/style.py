@@ -31,7 +31,8 @@ table { border-collapse: collapse; width: 100%; font-size: 0.9rem; font-variant-
 th, td { padding: 7px 14px 7px 0; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line);
   vertical-align: top; }
 tr > :last-child { padding-right: 0; }
-th { font-weight: 600; } thead th { color: var(--soft); font-weight: 500; vertical-align: bottom; }
+th { font-weight: 600; } thead th { color: var(--soft); font-weight: 500; vertical-align: bottom; white-space: normal; }
+.verdict { white-space: normal; }
 th[scope=row], .left { text-align: left; } tbody tr:last-child > * { border-bottom: 0; }
 tbody th[scope=row] { font-weight: 400; } tr.headline > * { font-weight: 600; }
 tr.headline th[scope=row] { font-weight: 700; }
@@ -50,9 +51,9 @@ tr.headline th[scope=row] { font-weight: 700; }
 .bars line { stroke: var(--text); stroke-width: 1.5; } .bars .axis { stroke: var(--line); }
 .strip { margin: 16px 0 0; padding: 16px 0 0; border-top: 1px solid var(--line); }
 .strip > figcaption { font-size: 0.85rem; color: var(--soft); margin-bottom: 10px; overflow-wrap: anywhere; }
-.pictures { display: flex; flex-wrap: wrap; gap: 14px 26px; align-items: flex-end; }
+.pictures { display: flex; flex-wrap: wrap; gap: 12px 24px; align-items: flex-end; }
 .group { display: flex; flex-wrap: wrap; gap: 8px; align-items: center; max-width: 100%; }
-.group.asked { padding: 8px; margin: -8px; border-radius: 10px; background: var(--page); }
+.group.asked { padding: 10px; border-radius: 10px; background: var(--page); }
 .picture { margin: 0; max-width: 100%; font-size: 0.8rem; color: var(--soft); }
 .picture img { display: block; max-width: 100%; height: auto; border-radius: 4px; margin-top: 2px;
   background: var(--line); }

@@ -46,10 +46,10 @@ def _row(task: TaskResult) -> list[Text]:
         _stack(Text(task.task, style="bold"), Text(wording.format_metric(figure) + held_out, style="dim")),
         _stack(
             Text(wording.format_number(figure.answer), style="bold"),
-            Text("" if figure.stderr is None else f"±{wording.format_number(figure.stderr)}", style="dim"),
+            Text(wording.format_error(figure), style="dim"),
         ),
         *(_baseline(figure, name) for name in (NEAREST_TARGET, MEAN_TARGET, QUERY)),
-        Text(wording.format_number(figure.ceiling)),
+        Text(wording.format_ceiling(figure)),
         Text(str(task.n)),
         Text(wording.format_seconds(task.seconds_per_query)),
         _mark(task),
@@ -57,22 +57,20 @@ def _row(task: TaskResult) -> list[Text]:
 
 
 def _baseline(figure: Figure, name: str) -> Text:
-    margin = figure.margin(name)
-    style = "green" if margin is not None and margin > 0 else "red"
-    second = Text("" if margin is None else wording.format_number(margin, sign=True), style=style)
-    return _stack(Text(wording.format_number(figure.baselines.get(name))), second)
+    value, margin = wording.format_baseline(figure, name)
+    return _stack(Text(value), Text(margin, style="green" if figure.beats(name) else "red"))
 
 
 def _mark(task: TaskResult) -> Text:
     """Yes, or no and by how much not."""
     verdict = wording.judge(task)
     if verdict == "both":
-        return Text("✓ yes", style="green")
+        warning = "not query" if wording.loses_to_query(task) else ""
+        return _stack(Text("✓ yes", style="green"), Text(warning, style="yellow"))
     if verdict == "unknown":
         return Text("? unknown", style="yellow")
-    return _stack(
-        Text("✗ no", style="red"), Text(wording.format_number(wording.shortfall(task), sign=True), style="red")
-    )
+    missing = wording.format_number(wording.shortfall(task), sign=True, like=task.headline.answer)
+    return _stack(Text("✗ no", style="red"), Text(missing, style="red"))
 
 
 def _stack(first: Text, second: Text) -> Text:

@@ -24,21 +24,41 @@ LEGEND = {
 }
 
 
-def format_number(value: float | None, sign: bool = False) -> str:
-    """About four significant digits with a fixed number of decimals per magnitude; "n/a" for None."""
+def format_number(value: float | None, sign: bool = False, like: float | None = None) -> str:
+    """About four significant digits with a fixed number of decimals per magnitude; "n/a" for None.
+
+    Args:
+        value: The number.
+        sign: Show a plus too.
+        like: Take as many decimals as this number would get, so that a column reads evenly.
+    """
     if value is None:
         return "n/a"
     plus = "+" if sign else ""
-    size = abs(value)
-    if size != 0 and (size < 0.001 or size >= 1e6):
+    size = abs(like or value)
+    if size >= 1e6 or (size < 0.001 and value != 0):
         return f"{value:{plus}.2e}"
     decimals = 1 if size >= 100 else 2 if size >= 10 else 3 if size >= 1 else 4
     return f"{value:{plus}.{decimals}f}"
 
 
-def format_quantity(value: float | None, unit: str) -> str:
-    """The number with its unit, if it has one."""
-    return format_number(value) if value is None or unit in ("", "1") else f"{format_number(value)} {unit}"
+def format_baseline(figure: Figure, baseline: str) -> tuple[str, str]:
+    """The baseline and the signed margin to it, "" where that is unknown."""
+    margin = figure.margin(baseline)
+    value = format_number(figure.baselines.get(baseline), like=figure.answer)
+    return value, "" if margin is None else format_number(margin, sign=True, like=figure.answer)
+
+
+def format_error(figure: Figure) -> str:
+    """The standard error with ±, "" where it is unknown."""
+    if figure.answer is None or figure.stderr is None:
+        return ""
+    return f"±{format_number(figure.stderr, like=figure.answer)}"
+
+
+def format_ceiling(figure: Figure) -> str:
+    """The ceiling with the decimals of the answer."""
+    return format_number(figure.ceiling, like=figure.answer)
 
 
 def format_seconds(seconds: float | None) -> str:
@@ -48,8 +68,7 @@ def format_seconds(seconds: float | None) -> str:
 
 def format_answer(figure: Figure) -> str:
     """The answer ± its standard error, without the unit."""
-    error = "" if figure.answer is None or figure.stderr is None else f" ± {format_number(figure.stderr)}"
-    return format_number(figure.answer) + error
+    return f"{format_number(figure.answer)} {format_error(figure)}".rstrip()
 
 
 def format_metric(figure: Figure) -> str:
@@ -95,6 +114,11 @@ def judge(result: TaskResult) -> Verdict:
     return "both" if all(wins) else "one" if any(wins) else "none"
 
 
+def loses_to_query(result: TaskResult) -> bool:
+    """The answer is no better than the query as it was given: both baselines beaten is then no success."""
+    return result.beats(QUERY) is False
+
+
 def shortfall(result: TaskResult) -> float | None:
     """The worse of the two margins to the first two baselines, as far as they are known."""
     margins = [margin for baseline in RIVALS if (margin := result.margin(baseline)) is not None]
@@ -110,9 +134,8 @@ def compare(figure: Figure, baseline: str) -> str:
     if margin == 0:
         return f"equal to the {name}"
     chance = " (within two standard errors)" if figure.stderr is not None and abs(margin) < 2 * figure.stderr else ""
-    return (
-        f"{'better' if margin > 0 else 'worse'} by {format_quantity(abs(margin), figure.unit)} than the {name}{chance}"
-    )
+    amount = format_number(abs(margin), like=figure.answer) + ("" if figure.unit in ("", "1") else f" {figure.unit}")
+    return f"{'better' if margin > 0 else 'worse'} by {amount} than the {name}{chance}"
 
 
 def describe_headline(result: TaskResult) -> str:
@@ -146,14 +169,18 @@ def describe_run(result: RunResult) -> str:
     if not result.tasks:
         return "No task was scored."
 
-    def count(tasks: list[TaskResult]) -> str:
-        return f"{sum(judge(task) == 'both' for task in tasks)} of {len(tasks)}"
+    def count(wins: list[bool]) -> str:
+        return f"{sum(wins)} of {len(wins)}"
 
-    trained = [task for task in result.tasks if not task.held_out]
-    held_out = [task for task in result.tasks if task.held_out]
+    trained = [judge(task) == "both" for task in result.tasks if not task.held_out]
+    held_out = [judge(task) == "both" for task in result.tasks if task.held_out]
     parts = [f"{count(trained)} trained tasks"] if trained else []
     parts += [f"{count(held_out)} held-out tasks"] if held_out else []
-    return f"The answers beat both baselines, nearest target and mean target, on {' and '.join(parts)}."
+    text = f"The answers beat both baselines, nearest target and mean target, on {' and '.join(parts)}."
+    against_query = [win for task in result.tasks if (win := task.beats(QUERY)) is not None]
+    if against_query:
+        text += f" They beat the unchanged query on {count(against_query)} tasks where the two are comparable."
+    return text
 
 
 def describe_origin(result: RunResult) -> list[tuple[str, str]]:
