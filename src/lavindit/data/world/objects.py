@@ -1,0 +1,67 @@
+"""The kinds of rigid object: each a few primitives in a box of half extents one."""
+
+from dataclasses import dataclass
+
+import torch
+
+from lavindit.data.world.shapes import BALL, BOX, CAPSULE, CONE, CYLINDER
+
+OBJECTS = 9
+"""Most objects in a scene."""
+
+OBJECT_PARTS = 5
+"""Most primitives of an object."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A primitive in its object's unit box: shape, centre, half extents, and the part whose texture it wears."""
+
+    shape: int
+    centre: tuple[float, float, float] = (0, 0, 0)
+    extent: tuple[float, float, float] = (1, 1, 1)
+    texture: int = 0
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A class of object; `stands` if it is never hung in the air or tilted."""
+
+    name: str
+    parts: tuple[Part, ...]
+    stands: bool = False
+
+
+_LEGS = tuple(Part(CYLINDER, (x, -0.1, z), (0.09, 0.9, 0.09)) for x in (-0.85, 0.85) for z in (-0.85, 0.85))
+
+KINDS = (
+    Kind("ball", (Part(BALL),)),
+    Kind("box", (Part(BOX),)),
+    Kind("cylinder", (Part(CYLINDER),)),
+    Kind("cone", (Part(CONE),)),
+    Kind("pill", (Part(CAPSULE),)),
+    Kind("table", (Part(BOX, (0, 0.88, 0), (1, 0.12, 1)), *_LEGS), stands=True),
+    Kind(
+        "tree",
+        (
+            Part(CYLINDER, (0, -0.6, 0), (0.18, 0.4, 0.18)),
+            Part(CONE, (0, 0.1, 0), (0.95, 0.5, 0.95), 1),
+            Part(CONE, (0, 0.55, 0), (0.7, 0.45, 0.7), 1),
+        ),
+        stands=True,
+    ),
+)
+"""Class id = index + 1; 0 is background and the last class is the person."""
+
+CLASS_NAMES = ("background", *(kind.name for kind in KINDS), "person")
+
+
+def _table(value: object, blank: object) -> torch.Tensor:
+    rows = [[value(k.parts[i]) if i < len(k.parts) else blank for i in range(OBJECT_PARTS)] for k in KINDS]
+    return torch.tensor(rows)
+
+
+SHAPE_OF_PART = _table(lambda p: p.shape, -1)
+CENTRE_OF_PART = _table(lambda p: p.centre, (0.0, 0.0, 0.0)).float()
+EXTENT_OF_PART = _table(lambda p: p.extent, (1.0, 1.0, 1.0)).float()
+TEXTURE_OF_OBJECT_PART = _table(lambda p: p.texture, 0)

@@ -1,0 +1,110 @@
+"""The embedded world as a dataset of `Scene`s."""
+
+import torch
+from torch import Tensor
+
+from lavindit.data.world.render import Rendered, move, render
+from lavindit.data.world.sampling import Draw, sample, uniforms
+from lavindit.types import Scene
+
+SPLITS = ("train", "val", "test")
+
+
+class WorldSource:
+    """A map-style dataset of rendered scenes, each the same whatever the chunk, the device's batch or the order.
+
+    Scenes are rendered when first touched, `chunk` at a time, and kept in memory (15 bytes a pixel for stills): rgb is
+    rounded to 8 bits and normals to half precision, depth and flow stay float32. Scenes with an even index have a
+    figure, unless it could not be placed.
+
+    Args:
+        split: "train", "val" or "test"; they share no scene.
+        resolution: Height and width in pixels. The same index shows the same scene at any resolution.
+        scenes: Length of the dataset.
+        seed: Another seed, another world.
+        frames: Length of clips; 1 for stills. Frame 0 of a clip is the still of the same index.
+        chunk: How many scenes are rendered together.
+        device: Where to render; scenes are returned on the CPU.
+
+    Raises:
+        ValueError: If the split is unknown or a count is not positive.
+    """
+
+    provides: frozenset[str]
+
+    def __init__(
+        self,
+        split: str,
+        resolution: int = 64,
+        scenes: int = 4096,
+        seed: int = 0,
+        frames: int = 1,
+        chunk: int = 64,
+        device: torch.device | str = "cpu",
+    ):
+        if split not in SPLITS:
+            raise ValueError(f"unknown split {split!r}; one of {', '.join(SPLITS)}")
+        if min(resolution, scenes, frames, chunk) < 1:
+            raise ValueError("resolution, scenes, frames and chunk must be positive")
+        self.split, self.resolution, self.scenes, self.seed = split, resolution, scenes, seed
+        self.frames, self.chunk, self.device = frames, chunk, device
+        names = {"depth_m", "normals", "instance_ids", "class_ids", "keypoints_px"}
+        self.provides = frozenset(names | ({"flow_px", "occluded"} if frames > 1 else set()))
+        self._chunks: dict[int, dict[str, Tensor]] = {}
+
+    def __len__(self) -> int:
+        return self.scenes
+
+    def __getitem__(self, index: int) -> Scene:
+        """Scene `index`; negative indices count from the end."""
+        if not -self.scenes <= index < self.scenes:
+            raise IndexError(f"scene {index} of {self.scenes}")
+        index = int(index) % self.scenes
+        stored = self._load(index // self.chunk)
+        row = {name: value[index % self.chunk] for name, value in stored.items()}
+        normals = row["normals"].float()
+        length = normals.square().sum(0, keepdim=True).sqrt()
+        return Scene(
+            scene_id=f"world/{self.split}/{self.seed}/{index}",
+            rgb=row["rgb"].float() / 255,
+            depth_m=row["depth_m"].clone(),
+            normals=torch.where(length > 0.5, normals / length.clamp_min(0.5), 0.0),
+            instance_ids=row["instance_ids"].long(),
+            class_ids=row["class_ids"].long(),
+            keypoints_px=row["keypoints_px"][row["figures"]],
+            flow_px=row["flow_px"].clone() if "flow_px" in row else None,
+            occluded=row["occluded"].clone() if "occluded" in row else None,
+        )
+
+    def preload(self) -> "WorldSource":
+        """Render everything now, for instance before worker processes are forked."""
+        for number in range(-(-self.scenes // self.chunk)):
+            self._load(number)
+        return self
+
+    def _load(self, number: int) -> dict[str, Tensor]:
+        if number not in self._chunks:
+            first = number * self.chunk
+            indices = list(range(first, min(first + self.chunk, self.scenes)))
+            self._chunks[number] = _compact(self._render(indices))
+        return self._chunks[number]
+
+    def _render(self, indices: list[int]) -> Rendered:
+        draw = Draw(uniforms(self.seed, self.split, indices))
+        parameters = sample(draw, torch.tensor([i % 2 == 0 for i in indices]))
+        return move(render(move(parameters, self.device), self.resolution, self.frames), "cpu")
+
+
+def _compact(rendered: Rendered) -> dict[str, Tensor]:
+    stored = {
+        "rgb": (rendered.rgb * 255).round().to(torch.uint8),
+        "depth_m": rendered.depth_m,
+        "normals": rendered.normals.half(),
+        "instance_ids": rendered.instance_ids.to(torch.uint8),
+        "class_ids": rendered.class_ids.to(torch.uint8),
+        "keypoints_px": rendered.keypoints_px,
+        "figures": rendered.figures,
+    }
+    if rendered.flow_px is not None and rendered.occluded is not None:
+        stored |= {"flow_px": rendered.flow_px, "occluded": rendered.occluded}
+    return {name: value.contiguous() for name, value in stored.items()}
