@@ -63,10 +63,10 @@ def _facts(result: RunResult) -> str:
     lists = []
     for title, rows in sections:
         items = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in rows)
-        lists.append(f"<div><h3>{title}</h3><dl>{items}</dl></div>" if items else "")
+        lists.append(f'<div><h2 class="minor">{title}</h2><dl>{items}</dl></div>' if items else "")
     return (
         f'<section class="card" aria-label="The run"><div class="facts">{"".join(lists)}</div>'
-        f"<h3>Command</h3><pre><code>{escape(result.command)}</code></pre></section>"
+        f'<h2 class="minor">Command</h2><pre><code>{escape(result.command)}</code></pre></section>'
     )
 
 
@@ -77,13 +77,13 @@ def _overview(tasks: Sequence[TaskResult]) -> str:
         metric = escape(wording.format_metric(task.headline))
         rows.append(
             f'<tr><th scope="row"><a href="#task-{number}">{escape(task.task)}</a>'
-            f'<span class="small">{metric}{held_out}</span></th>{_cells(task.headline)}<td>{task.n}</td>'
-            f'<td>{wording.format_seconds(task.seconds_per_query)}</td><td class="verdict">{_verdict(task)}</td></tr>'
+            f'<span class="small">{metric}{held_out}</span></th><td class="verdict">{_verdict(task)}</td>'
+            f"{_cells(task.headline)}<td>{task.n}</td><td>{wording.format_seconds(task.seconds_per_query)}</td></tr>"
         )
     legend = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in wording.LEGEND.items())
-    header = ("Task", *HEADER[1:], "Queries", "s / query", "Verdict")
+    header = ("Task", "Verdict", *HEADER[1:], "Queries", "s / query")
     return (
-        f'<section class="card"><h2>All tasks</h2>{_table(header, rows)}'
+        f'<section class="card overview"><h2>All tasks</h2>{_table(header, rows)}'
         '<p class="small">↑ higher is better, ↓ lower is better. Below a baseline: by how much the answer is '
         f"better (+) or worse (-).</p><details><summary>What the columns mean</summary><dl>{legend}</dl></details>"
         "</section>"
@@ -172,7 +172,8 @@ def _bars(figure: Figure) -> str:
         return ""
     values = [value for _, value, _ in rows]
     shown = [wording.format_number(value, like=figure.answer) for value in values]
-    low, high = min(0.0, *values), max(0.0, *values)
+    tips = [*values, figure.answer + (figure.stderr or 0.0)] if figure.answer is not None else values
+    low, high = min(0.0, *values), max(0.0, *tips)
     left, width, pitch = 128.0, 276.0, 24
     scale = width / (high - low or 1.0)
     zero = left - low * scale

@@ -13,14 +13,15 @@ body { margin: 0; background: var(--page); color: var(--text);
 main { max-width: 1120px; margin: 0 auto; padding: 32px 20px 64px; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 8px; letter-spacing: -0.01em; }
 h2 { font-size: 1.3rem; margin: 0 0 8px; overflow-wrap: anywhere; }
-h3 { font-size: 1rem; margin: 24px 0 8px; overflow-wrap: anywhere; }
 p { margin: 0 0 12px; max-width: 80ch; overflow-wrap: anywhere; }
 a { color: var(--accent); }
 .lead { font-size: 1.1rem; color: var(--soft); }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 22px; margin: 20px 0; }
-.note { border-left: 4px solid var(--accent); padding: 6px 14px; margin: 10px 0; background: var(--card); }
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(300px, 100%), 1fr)); gap: 24px 32px; }
-.facts h3 { margin: 0 0 4px; color: var(--soft); font-weight: 600; }
+.note { border-left: 4px solid var(--accent); padding: 6px 14px; margin: 10px 0; max-width: none;
+  background: var(--card); }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(280px, 100%), 1fr)); gap: 24px 32px; }
+h2.minor { font-size: 1rem; margin: 0 0 4px; color: var(--soft); font-weight: 600; }
+.facts + h2.minor { margin-top: 24px; }
 dl { display: grid; grid-template-columns: minmax(0, max-content) minmax(0, 1fr); gap: 2px 14px; margin: 0;
   font-size: 0.9rem; }
 dt { color: var(--soft); overflow-wrap: anywhere; } dd { margin: 0; overflow-wrap: anywhere; }
@@ -32,7 +33,8 @@ th, td { padding: 7px 14px 7px 0; text-align: right; white-space: nowrap; border
   vertical-align: top; }
 tr > :last-child { padding-right: 0; }
 th { font-weight: 600; } thead th { color: var(--soft); font-weight: 500; vertical-align: bottom; white-space: normal; }
-.verdict { white-space: normal; }
+td.verdict { white-space: normal; text-align: left; }
+.overview thead th:nth-child(2) { text-align: left; }
 th[scope=row], .left { text-align: left; } tbody tr:last-child > * { border-bottom: 0; }
 tbody th[scope=row] { font-weight: 400; } tr.headline > * { font-weight: 600; }
 tr.headline th[scope=row] { font-weight: 700; }
