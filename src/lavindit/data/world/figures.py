@@ -27,6 +27,13 @@ POSE_RANGES = torch.tensor(
 )
 """Radians [13, 2]; a negative swing is forwards."""
 
+COCO = (
+    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
+    "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
+    "right_ankle",
+)  # fmt: skip
+"""Joint names in COCO's order."""
+
 # Name, shape, radius as a fraction of the height (three for a ball).
 _PARTS = (
     ("head", BALL, (0.062, 0.08, 0.07)),
@@ -75,8 +82,13 @@ class Figures:
 
 @dataclass(frozen=True, eq=False)
 class Skeletons:
-    """Posed figures: parts' centres [B, T, G, 13, 3], rotations [.., 3, 3], half lengths [B, T, G, 13] in metres,
-    and joints [B, T, G, 17, 3], all in the world.
+    """Posed figures, in the world.
+
+    Attributes:
+        centre: [B, T, G, 13, 3] of each part, metres.
+        rotation: [B, T, G, 13, 3, 3] a part's axes -> world.
+        half: [B, T, G, 13] half length of each capsule's axis, metres.
+        joints: [B, T, G, 17, 3] in COCO's order.
     """
 
     centre: Tensor
@@ -120,28 +132,6 @@ def pose(figures: Figures, frames: int) -> Skeletons:
         half * size,
         apply(facing_all, points * size[..., None]) + place,
     )
-
-
-COCO = [
-    "nose",
-    "left_eye",
-    "right_eye",
-    "left_ear",
-    "right_ear",
-    "left_shoulder",
-    "right_shoulder",
-    "left_elbow",
-    "right_elbow",
-    "left_wrist",
-    "right_wrist",
-    "left_hip",
-    "right_hip",
-    "left_knee",
-    "right_knee",
-    "left_ankle",
-    "right_ankle",
-]
-"""Joint names in COCO's order."""
 
 
 def _upper_body(trunk: Tensor, angle: Tensor, parts: list, joints: dict[str, Tensor]) -> None:

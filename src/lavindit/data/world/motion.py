@@ -15,7 +15,7 @@ from torch import Tensor
 from lavindit.data.world import figures as stick
 from lavindit.data.world.geometry import apply, euler, project
 from lavindit.data.world.objects import CENTRE_OF_PART, EXTENT_OF_PART, KINDS, SHAPE_OF_PART
-from lavindit.data.world.sampling import FARTHEST_M, Objects, Parameters
+from lavindit.data.world.parameters import FARTHEST_M, Objects, Parameters
 from lavindit.data.world.shapes import CAPSULE, Primitives, trace, trace_room
 
 
@@ -161,7 +161,7 @@ def _hidden(
     origin: Tensor, rays: Tensor, depth: Tensor, sky: Tensor, prims: Primitives, scenes: Parameters, repeats: int
 ) -> Tensor:
     """Whether anything stands before the points at `depth` along rays of unit depth [F, N]."""
-    low, high = (x.repeat_interleave(repeats, 0) for x in (scenes.low, scenes.high))
+    low, high = (x.repeat_interleave(repeats, 0) for x in (scenes.walls.low, scenes.walls.high))
     nearest = torch.minimum(trace(origin, rays, prims)[0], trace_room(origin, rays, low, high)[0])
     far = depth > FARTHEST_M
     return torch.where(sky, nearest <= FARTHEST_M, (nearest < depth - 0.01 - 1e-3 * depth) | far)

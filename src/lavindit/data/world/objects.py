@@ -6,7 +6,7 @@ import torch
 
 from lavindit.data.world.shapes import BALL, BOX, CAPSULE, CONE, CYLINDER
 
-OBJECTS = 9
+OBJECTS = 10
 """Most objects in a scene."""
 
 OBJECT_PARTS = 5

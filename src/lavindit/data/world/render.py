@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lavindit.data.world.geometry import pixel_rays, project
 from lavindit.data.world.motion import Posed, flow_and_occlusion, pose
-from lavindit.data.world.sampling import FARTHEST_M, Parameters
+from lavindit.data.world.parameters import FARTHEST_M, Parameters
 from lavindit.data.world.shading import shade, texture_table, visible_from_lamp
 from lavindit.data.world.shapes import Primitives, surface_normals, trace, trace_room
 
@@ -66,10 +66,10 @@ def _map(tree: Any, function: Any) -> Any:
 def render(scenes: Parameters, resolution: int, frames: int = 1) -> Rendered:
     """Render a batch of scenes, a handful at a time so that the work stays in the processor's cache."""
     posed = pose(scenes, frames)
-    budget = 65536 if scenes.low.device.type == "cpu" else 1 << 22
+    budget = 65536 if scenes.walls.low.device.type == "cpu" else 1 << 22
     step = max(1, budget // (resolution * resolution * frames))
     pieces = []
-    for start in range(0, len(scenes.low), step):
+    for start in range(0, len(scenes.walls.low), step):
         part = slice(start, start + step)
         pieces.append(_render(*_drop_empty(select(posed, part), select(scenes, part)), resolution))
     joined = {f.name: [getattr(piece, f.name) for piece in pieces] for f in fields(Rendered)}
@@ -133,7 +133,7 @@ def _nearest_surface(origin: Tensor, rays: Tensor, prims: Primitives, scenes: Pa
     """Depth [F, N], inf for the sky, and the surface row seen [F, N]."""
     slots = prims.kind.shape[1]
     t, slot = trace(origin, rays, prims)
-    wall, face = trace_room(origin, rays, scenes.low, scenes.high)
+    wall, face = trace_room(origin, rays, scenes.walls.low, scenes.walls.high)
     row = torch.where(t < wall, slot, face + slots)
     depth = torch.minimum(t, wall)
     sky = depth > FARTHEST_M

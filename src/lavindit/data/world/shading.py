@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lavindit.data.world.geometry import rotation
-from lavindit.data.world.sampling import Light, Textures
+from lavindit.data.world.parameters import Light, Textures
 from lavindit.data.world.shapes import Primitives, trace
 
 PLAIN, CHECKER, STRIPES, DOTS, PLAID, WAVES, GRADIENT, CLOUDS, TWO_SIDED = range(9)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 BALL, BOX, CYLINDER, CONE, CAPSULE = range(5)
-"""Canonical shapes: unit ball; cube [-1, 1]^3; radius 1, |y| <= 1; apex y = 1, base y = -1; radius 1, |y| <= half + 1."""
+"""Canonical shapes: unit ball; cube [-1, 1]^3; radius 1, |y| <= 1; apex y = 1, base y = -1; radius 1, |y| <= half + 1
+(rounded)."""
 
 
 @dataclass(frozen=True, eq=False)

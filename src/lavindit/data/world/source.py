@@ -1,8 +1,11 @@
 """The embedded world as a dataset of `Scene`s."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from lavindit.data.world.parameters import Parameters
 from lavindit.data.world.render import Rendered, move, render
 from lavindit.data.world.sampling import Draw, sample, uniforms
 from lavindit.types import Scene
@@ -85,14 +88,17 @@ class WorldSource:
     def _load(self, number: int) -> dict[str, Tensor]:
         if number not in self._chunks:
             first = number * self.chunk
-            indices = list(range(first, min(first + self.chunk, self.scenes)))
+            indices = range(first, min(first + self.chunk, self.scenes))
             self._chunks[number] = _compact(self._render(indices))
         return self._chunks[number]
 
-    def _render(self, indices: list[int]) -> Rendered:
+    def parameters(self, indices: Sequence[int]) -> Parameters:
+        """What scenes are made of, cameras included, before they are rendered."""
         draw = Draw(uniforms(self.seed, self.split, indices))
-        parameters = sample(draw, torch.tensor([i % 2 == 0 for i in indices]))
-        return move(render(move(parameters, self.device), self.resolution, self.frames), "cpu")
+        return sample(draw, torch.tensor([i % 2 == 0 for i in indices]))
+
+    def _render(self, indices: Sequence[int]) -> Rendered:
+        return move(render(move(self.parameters(indices), self.device), self.resolution, self.frames), "cpu")
 
 
 def _compact(rendered: Rendered) -> dict[str, Tensor]:
