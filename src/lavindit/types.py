@@ -8,10 +8,13 @@ thing in the units of its field (metres, unit vectors, class ids): a codec turns
 """
 
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+from lavindit.pictures import save_array, save_picture
 
 
 class Codec(Protocol):
@@ -44,6 +47,7 @@ class Scene:
             (0 outside the frame, 1 hidden, 2 visible), for M figures of J joints.
         flow_px: [2, T, H, W], (dx, dy) in pixels from frame i to i + 1; the last frame is NaN.
         occluded: bool [1, T, H, W]: the point seen in frame i is hidden in, or outside, frame i + 1.
+        target: Picture [3, T', H, W] of a ready-made answer, where a folder of pairs holds one.
     """
 
     scene_id: str
@@ -55,10 +59,25 @@ class Scene:
     keypoints_px: Tensor | None = None
     flow_px: Tensor | None = None
     occluded: Tensor | None = None
+    target: Tensor | None = None
 
     def known(self) -> frozenset[str]:
         """Names of the fields that this scene has."""
         return frozenset(f.name for f in fields(self) if f.name != "scene_id" and getattr(self, f.name) is not None)
+
+
+class Source(Protocol):
+    """A map-style dataset of scenes; scene i is always the same.
+
+    Attributes:
+        provides: Fields of `Scene` that every scene of it has besides rgb.
+    """
+
+    provides: frozenset[str]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Scene: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,3 +183,12 @@ class Prediction:
     unit: str
     seconds: float
 
+    def save(self, path: Path | str, native: bool = False) -> None:
+        """Write the picture as PNG, and with `native` the native values beside it as .npy.
+
+        Raises:
+            LavinditError: The folder cannot be written to.
+        """
+        save_picture(self.image, path)
+        if native:
+            save_array(self.native, Path(path).with_suffix(".npy"))

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from lavindit.errors import LavinditError
 from lavindit.report import machine, write_report
-from lavindit.report.pictures import save_picture
+from lavindit.pictures import save_picture
 from lavindit.report.schema import (
     MEAN_TARGET,
     NEAREST_TARGET,

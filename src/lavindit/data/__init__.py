@@ -1,1 +1,21 @@
-"""TODO room."""
+"""Data: the embedded world, photographs, episodes, the mixture and the data module."""
+
+from lavindit.data.episodes import EpisodeMaker, collate, draw_context
+from lavindit.data.mixture import EpisodeMixture, EpisodeTest, StreamSampler
+from lavindit.data.module import EpisodeData
+from lavindit.data.photos import PhotoSource, bundled_photo
+from lavindit.data.sources import SourceConfig, source_for
+
+__all__ = [
+    "EpisodeData",
+    "EpisodeMaker",
+    "EpisodeMixture",
+    "EpisodeTest",
+    "PhotoSource",
+    "SourceConfig",
+    "StreamSampler",
+    "bundled_photo",
+    "collate",
+    "draw_context",
+    "source_for",
+]

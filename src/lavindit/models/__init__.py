@@ -1,1 +1,16 @@
-"""Networks: pure modules, one folder a model, one frozen config dataclass each."""
+"""Networks: pure modules, one folder a model, one frozen config dataclass each; and model directories."""
+
+from lavindit.models.jdit import JDiT, JDiTConfig
+from lavindit.models.store import ModelBundle, load_engine_model, load_model, save_model
+from lavindit.models.stvae import STVAE, STVAEConfig
+
+__all__ = [
+    "STVAE",
+    "JDiT",
+    "JDiTConfig",
+    "ModelBundle",
+    "STVAEConfig",
+    "load_engine_model",
+    "load_model",
+    "save_model",
+]

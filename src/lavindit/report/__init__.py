@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from lavindit.report.files import write_atomically
+from lavindit.files import write_atomically
 from lavindit.report.html import render_html
+from lavindit.report.machine import current_commit, describe_machine
 from lavindit.report.markdown import render_markdown
 from lavindit.report.schema import RESULT_NAME, read_result
 
-__all__ = ["write_report"]
+__all__ = ["current_commit", "describe_machine", "write_report"]
 
 
 def write_report(run_dir: Path | str) -> dict[str, Path]:

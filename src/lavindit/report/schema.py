@@ -8,7 +8,7 @@ from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Self, Union, cast, get_args, get_origin, get_type_hints
 
 from lavindit.errors import LavinditError
-from lavindit.report.files import write_atomically
+from lavindit.files import write_atomically
 
 SCHEMA = 1
 RESULT_NAME = "result.json"

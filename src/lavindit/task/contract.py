@@ -1,14 +1,15 @@
 """The Task contract: everything the framework asks of a task, in one class."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
+from torch import Tensor
 
 from lavindit.codecs.base import Codec
-from lavindit.types import Pair, Scene
+from lavindit.types import Pair, Scene, Source
 
 if TYPE_CHECKING:
     from lavindit.metrics.base import RowMetric
@@ -74,9 +75,13 @@ class Task(ABC):
     def make_metric(self) -> "RowMetric":
         """A fresh metric whose result has every column as a key."""
 
-    def make_input(self, scene: Scene, codec: Codec, generator: torch.Generator) -> torch.Tensor:
-        """The input alone, for a query whose truth nobody knows; by default the scene as it is."""
-        return scene.rgb
+    def make_source(self, split: str, resolution: int) -> Source | None:
+        """The task's own scenes; None (the default): the framework's, whatever provides what it requires."""
+        return None
+
+    def prepare_query(self, picture: Tensor) -> Tensor:
+        """What the task makes of a person's own picture [3, T, H, W] before it is asked; by default nothing."""
+        return picture
 
     def choose_context(self, candidates: int, pairs: int, generator: torch.Generator) -> Sequence[int]:
         """Indices of the context scenes among `candidates` scenes; by default drawn without replacement."""
@@ -86,6 +91,3 @@ class Task(ABC):
     def headline(self) -> Column:
         """The column that the task is judged by first."""
         return next(column for column in self.columns if column.headline)
-
-
-TaskFactory = Callable[[], Task]

@@ -1,1 +1,6 @@
-"""TODO room."""
+"""Training: LightningModules that only orchestrate, EMA, schedule, checkpoints."""
+
+from lavindit.training.dit import DiTModule
+from lavindit.training.vae import VAEModule
+
+__all__ = ["DiTModule", "VAEModule"]

@@ -1,0 +1,73 @@
+"""Config files that compose: an experiment names the files it stands on under `base`."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import yaml
+
+from lavindit.errors import LavinditError
+
+SHIPPED = "lavindit_configs"
+
+
+def expand_configs(arguments: list[str]) -> list[str]:
+    """Replace each `--config FILE` by the contents of its bases, in order, and then its own.
+
+    Later contents override earlier ones, key by key. A FILE is a path or the name of a shipped config, such as
+    `experiment/demo_jdit.yaml`; names under `base` are relative to the file that names them.
+
+    Raises:
+        LavinditError: A file is missing or is no YAML mapping, or bases go in a circle.
+    """
+    expanded: list[str] = []
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        name, equals, value = argument.partition("=")
+        if name not in ("--config", "-c"):
+            expanded.append(argument)
+            continue
+        if not equals:
+            if not waiting:
+                raise LavinditError(f"{name} needs a file")
+            value = waiting.pop(0)
+        for content in _contents(find_config(value), ()):
+            expanded += ["--config", yaml.safe_dump(content, sort_keys=False)]
+    return expanded
+
+
+def find_config(name: str) -> Path:
+    """The path of a config file, or of the shipped config of that name.
+
+    Raises:
+        LavinditError: There is neither.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = Path(str(files(SHIPPED)))
+    relative = name.removeprefix("configs/")
+    for candidate in (shipped / relative, shipped / f"{relative}.yaml"):
+        if candidate.is_file():
+            return candidate
+    known = sorted(str(p.relative_to(shipped)) for p in (shipped / "experiment").glob("*.yaml"))
+    raise LavinditError(f"no config {name}; shipped experiments are {', '.join(known)}")
+
+
+def _contents(path: Path, above: tuple[Path, ...]) -> list[dict]:
+    if path.resolve() in above:
+        raise LavinditError(f"{path} is its own base, by way of {above[-1]}")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise LavinditError(f"cannot read the config {path}: {error}") from error
+    if not isinstance(content, dict):
+        raise LavinditError(f"the config {path} must be a mapping of keys to values")
+    bases = content.pop("base", [])
+    found: list[dict] = []
+    for base in [bases] if isinstance(bases, str) else bases:
+        target = path.parent / base
+        if not target.is_file():
+            raise LavinditError(f"{path} stands on {base}, but there is no {target}")
+        found += _contents(target, (*above, path.resolve()))
+    return [*found, content] if content else found

@@ -1,0 +1,76 @@
+"""Sends each command to its module, and tells a person's mistakes in one line."""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+from lavindit.errors import LavinditError
+
+TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
+USAGE = """usage: lavindit COMMAND ...
+
+In-context vision models: show a few input-target pairs and a query; get the answer.
+
+commands:
+  fit        train a VAE or a J-DiT:          lavindit fit --config experiment/demo_jdit.yaml
+  validate   losses on held-out episodes
+  test       figures of every task in native units, with baselines: writes RUN/result.json
+  predict    answers to the test episodes as pictures
+  report     tables and one HTML page from a result:   lavindit report RUN
+  apply      answer your own pictures:        lavindit apply --task depth_estimation --query photo.jpg --out answers
+  tasks      the registered tasks, or one of them
+
+`lavindit COMMAND --help` tells more. A --config is a file or the name of a shipped one.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command; exit code 2 and one line on stderr for whatever a person can mend."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        _dispatch(arguments)
+    except LavinditError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        print("lavindit: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _dispatch(arguments: list[str]) -> None:
+    command, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if command in ("", "-h", "--help"):
+        print(USAGE, end="")
+        sys.exit(0 if command else 2)
+    if command in ("-V", "--version"):
+        from lavindit import __version__
+
+        print(f"lavindit {__version__}")
+    elif command in TRAINER_COMMANDS:
+        _quiet_libraries()
+        from lavindit.cli.train import run_trainer
+
+        run_trainer(arguments)
+    elif command in ("apply", "report", "tasks"):
+        _quiet_libraries()
+        from lavindit.cli import tools
+
+        getattr(tools, f"run_{command}")(rest)
+    else:
+        _fail(f"unknown command {command!r}; there are {', '.join((*TRAINER_COMMANDS, 'report', 'apply', 'tasks'))}")
+
+
+def _quiet_libraries() -> None:
+    """Keep what libraries say about themselves off a person's screen."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _fail(message: str) -> None:
+    print(f"lavindit: error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)

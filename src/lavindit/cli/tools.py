@@ -1,0 +1,178 @@
+"""`lavindit tasks | apply | report`."""
+
+import argparse
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from lavindit import __version__
+from lavindit.errors import LavinditError
+from lavindit.inference import Engine, load, write_strip
+from lavindit.inference.scorer import score_application
+from lavindit.report import current_commit, describe_machine, write_report
+from lavindit.report.schema import RESULT_NAME, Application, RunResult, read_result, write_result
+from lavindit.report.terminal import print_result
+from lavindit.task import Task, all_tasks, get_task
+
+MODEL_VARIABLE = "LAVINDIT_MODEL"
+DEFAULT_MODEL = Path("runs/demo/model")
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells mistakes in one line, as everything here does."""
+
+    def error(self, message: str) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Raise instead of printing the usage."""
+        raise LavinditError(f"{message}; see `{self.prog} --help`")
+
+
+def run_tasks(arguments: list[str]) -> None:
+    """List all tasks, or tell about one."""
+    parser = Parser("lavindit tasks", description="The registered tasks, or one of them.")
+    parser.add_argument("name", nargs="?", help="a task, a plugin file or a folder of pairs")
+    chosen = parser.parse_args(arguments)
+    console = Console()
+    if chosen.name is not None:
+        _print_task(get_task(chosen.name), console)
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("task", "v", "modality", "headline", "trained", "summary"):
+        table.add_column(heading, overflow="fold")
+    for task in all_tasks().values():
+        column = task.headline
+        arrow = "↑" if column.direction == "max" else "↓"
+        trained = "held out" if task.held_out else "yes"
+        table.add_row(task.name, str(task.version), task.modality, f"{column.metric} {arrow}", trained, task.summary)
+    console.print(table)
+
+
+def _print_task(task: Task, console: Console) -> None:
+    console.print(f"[bold]{task.name}[/bold] (version {task.version}, {task.modality})")
+    console.print(task.summary)
+    for column in task.columns:
+        best = "higher is better" if column.direction == "max" else "lower is better"
+        unit = "" if column.unit == "1" else f" {column.unit}"
+        console.print(f"  {column.metric}{unit}: {best}{', headline' if column.headline else ''}")
+    for label, text in (
+        ("needs", ", ".join(sorted(task.requires)) or "pictures only"),
+        ("training", "held out" if task.held_out else "in the mixture"),
+        ("protocol", task.protocol),
+        ("source", task.citation),
+    ):
+        if text:
+            console.print(f"{label}: {text}")
+
+
+def run_report(arguments: list[str]) -> None:
+    """Print a run's result and write its Markdown and HTML pages."""
+    parser = Parser("lavindit report", description="Tables and one self-contained HTML page from RUN/result.json.")
+    parser.add_argument("run", type=Path, help="run folder of `lavindit test` or `lavindit apply`")
+    chosen = parser.parse_args(arguments)
+    pages = write_report(chosen.run)
+    print_result(read_result(chosen.run / RESULT_NAME))
+    for path in pages.values():
+        print(f"wrote {path}")
+
+
+def run_apply(arguments: list[str]) -> None:
+    """Answer a person's own pictures."""
+    chosen = _apply_parser().parse_args(arguments)
+    files = [answer_file(chosen.out, query, chosen.task) for query in chosen.query]
+    clashing = sorted({str(path) for path in files if files.count(path) > 1})
+    if clashing:
+        raise LavinditError(f"two queries would be written to {clashing[0]}; give them different names")
+    taken = [path for path in files if path.exists()]
+    if taken and not chosen.overwrite:
+        raise LavinditError(f"{taken[0]} exists; choose another --out or add --overwrite")
+    engine = load(_find_model(chosen.model))
+    answers = engine.apply_all(
+        chosen.task,
+        chosen.query,
+        pairs=chosen.pairs,
+        steps=chosen.steps,
+        guidance=chosen.guidance,
+        seed=chosen.seed,
+        corrupt=chosen.corrupt,
+    )
+    run = chosen.report or chosen.out
+    applications = []
+    for (episode, prediction), path in zip(answers, files, strict=True):
+        prediction.save(path, native=chosen.native)
+        print(f"wrote {path}")
+        answer = _at_model_size(engine, prediction.image)
+        figures = score_application(get_task(chosen.task), episode, answer) if chosen.corrupt else []
+        strip = write_strip(episode, answer, run, "pictures/applied", with_truth=chosen.corrupt)
+        applications.append(Application(episode.task, episode.sample_id, strip, prediction.seconds, figures))
+    _record_applications(run, applications, engine, chosen.seed)
+    print(f"added to {run / RESULT_NAME}; `lavindit report {run}` makes pages of it")
+
+
+def answer_file(out: Path, query: Path, task: str) -> Path:
+    """Where the answer to a query goes."""
+    return out / f"{query.stem}_{Path(task).stem}.png"
+
+
+def _apply_parser() -> Parser:
+    parser = Parser("lavindit apply", description="Answer your own pictures, as the task's pairs show.")
+    parser.add_argument("--task", required=True, help="a task, a plugin file or a folder of pairs")
+    parser.add_argument("--query", required=True, nargs="+", type=Path, metavar="FILE", help="image files of any size")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the answers")
+    parser.add_argument("--model", type=Path, help=f"model directory; default: ${MODEL_VARIABLE}, else {DEFAULT_MODEL}")
+    parser.add_argument("--pairs", type=int, default=4, metavar="K", help="context pairs (default 4)")
+    parser.add_argument("--steps", type=int, metavar="N", help="solver steps (default: the model's)")
+    parser.add_argument("--guidance", type=float, help="guidance scale (default: the model's)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of context and noise (default 0)")
+    parser.add_argument(
+        "--corrupt", action="store_true", help="make the task's input from clean pictures first, and score the answer"
+    )
+    parser.add_argument("--native", action="store_true", help="also write the values in native units as .npy")
+    parser.add_argument("--overwrite", action="store_true", help="replace answers that exist")
+    parser.add_argument("--report", type=Path, metavar="RUN", help="add the answers to this run's result")
+    return parser
+
+
+def _find_model(named: Path | None) -> Path:
+    if named is not None:
+        return named
+    variable = os.environ.get(MODEL_VARIABLE)
+    if variable:
+        return Path(variable)
+    if (DEFAULT_MODEL / "config.json").is_file():
+        return DEFAULT_MODEL
+    raise LavinditError(
+        f"no model: name one with --model or ${MODEL_VARIABLE}, or train one: "
+        "`make demo` in a checkout, `lavindit fit --config experiment/demo_vae.yaml` and then demo_jdit.yaml anywhere"
+    )
+
+
+def _at_model_size(engine: Engine, image):
+    from lavindit.pictures import Letterbox
+
+    return Letterbox(*image.shape[2:], engine.resolution).apply(image)
+
+
+def _record_applications(run: Path, applications: list[Application], engine: Engine, seed: int) -> None:
+    """Add applications to a run's result, in place of earlier ones of the same task and query."""
+    path = run / RESULT_NAME
+    if path.exists():
+        result = read_result(path)
+    else:
+        result = RunResult(
+            lavindit_version=__version__,
+            command=" ".join(["lavindit", *sys.argv[1:]]),
+            seed=seed,
+            commit=current_commit(),
+            machine=describe_machine(),
+            model={"kind": "jdit", **engine.info},
+            settings={"steps": engine.sampling.steps},
+            data={},
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            tasks=[],
+        )
+    new = {application.sample_id for application in applications}
+    result.applications[:] = [a for a in result.applications if a.sample_id not in new] + applications
+    write_result(result, path)

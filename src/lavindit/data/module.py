@@ -1,0 +1,103 @@
+"""The Lightning data module: which tasks, which scenes, how many pairs."""
+
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader, SequentialSampler
+
+from lavindit.data.episodes import EpisodeMaker
+from lavindit.data.mixture import EpisodeMixture, EpisodeTest, StreamSampler
+from lavindit.data.sources import SourceConfig
+from lavindit.errors import LavinditError
+from lavindit.task import Task, all_tasks, get_task
+from lavindit.types import EpisodeBatch
+
+
+class EpisodeData(LightningDataModule):
+    """Episodes of a mixture of tasks; also the pictures that a VAE trains on.
+
+    Args:
+        tasks: Names, plugin files or folders of pairs; empty: every registered task. Held-out tasks are tested
+            and never trained on, even if they are named here.
+        weights: Weight in the training mixture by task name; 1 where not named.
+        source: The framework's scenes.
+        batch_size: Episodes a batch and process.
+        min_pairs: Smallest K in training.
+        max_pairs: Largest K in training.
+        eval_pairs: K in validation and test.
+        val_samples: Validation queries a task.
+        test_samples: Test queries a task.
+        eval_batch_size: Queries a batch in validation and test.
+        seed: Seed of the episodes.
+        workers: Loader processes; 0 loads in the training process.
+    """
+
+    def __init__(
+        self,
+        tasks: list[str] | None = None,
+        weights: dict[str, float] | None = None,
+        source: SourceConfig = SourceConfig(),  # noqa: B008 - frozen
+        batch_size: int = 16,
+        min_pairs: int = 1,
+        max_pairs: int = 8,
+        eval_pairs: int = 4,
+        val_samples: int = 16,
+        test_samples: int = 64,
+        eval_batch_size: int = 16,
+        seed: int = 0,
+        workers: int = 0,
+    ) -> None:
+        super().__init__()
+        if not 0 <= min_pairs <= max_pairs:
+            raise LavinditError(f"min_pairs {min_pairs} must lie between 0 and max_pairs {max_pairs}")
+        self.tasks = [get_task(name) for name in tasks] if tasks else list(all_tasks().values())
+        self.weights, self.source = weights or {}, source
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.pairs, self.eval_pairs = (min_pairs, max_pairs), eval_pairs
+        self.val_samples, self.test_samples = val_samples, test_samples
+        self.seed, self.workers = seed, workers
+        unknown = set(self.weights) - {task.name for task in self.tasks}
+        if unknown:
+            raise LavinditError(f"weights name {', '.join(sorted(unknown))}, which are not among the tasks")
+
+    @property
+    def trained_tasks(self) -> list[Task]:
+        """Tasks that are not held out."""
+        return [task for task in self.tasks if not task.held_out]
+
+    def train_dataloader(self) -> DataLoader[EpisodeBatch]:
+        """Endless stream; a resumed run goes on where it stopped."""
+        trained = self.trained_tasks
+        if not trained:
+            raise LavinditError("every task named is held out of training; name one that is not")
+        rank, processes, done = 0, 1, 0
+        if self.trainer is not None:
+            rank, processes = self.trainer.global_rank, self.trainer.world_size
+            done = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
+        makers = {task.name: EpisodeMaker(task, "train", self.source) for task in trained}
+        mixture = EpisodeMixture(makers, self.weights, self.batch_size, self.pairs, self.seed, processes)
+        return self._loader(mixture, StreamSampler(done, rank, processes))
+
+    def val_dataloader(self) -> list[DataLoader[EpisodeBatch]]:
+        """One loader a trained task."""
+        return [self._eval_loader(task, "val", self.val_samples) for task in self.trained_tasks]
+
+    def test_dataloader(self) -> list[DataLoader[EpisodeBatch]]:
+        """One loader a task, held-out ones included."""
+        return [self._eval_loader(task, "test", self.test_samples) for task in self.tasks]
+
+    def predict_dataloader(self) -> list[DataLoader[EpisodeBatch]]:
+        """As `test_dataloader`."""
+        return self.test_dataloader()
+
+    def transfer_batch_to_device(self, batch: EpisodeBatch, device, dataloader_idx: int) -> EpisodeBatch:
+        """Move the stacked pictures; the truth stays where metrics are computed."""
+        return batch.to(device)
+
+    def _eval_loader(self, task: Task, split: str, samples: int) -> DataLoader[EpisodeBatch]:
+        maker = EpisodeMaker(task, split, self.source)
+        dataset = EpisodeTest(maker, samples, self.eval_batch_size, self.eval_pairs, self.seed)
+        return self._loader(dataset, SequentialSampler(dataset))
+
+    def _loader(self, dataset, sampler) -> DataLoader[EpisodeBatch]:
+        return DataLoader(
+            dataset, batch_size=None, sampler=sampler, num_workers=self.workers, persistent_workers=self.workers > 0
+        )

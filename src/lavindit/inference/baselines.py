@@ -1,0 +1,33 @@
+"""What one would answer without a model, as pictures [3, T, H, W]; None where there is no such answer."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lavindit.types import Episode
+
+
+def nearest_target(episode: Episode) -> Tensor | None:
+    """The target of the context pair whose input is nearest to the query, by squared distance of pixels."""
+    fitting = [pair for pair in episode.pairs if pair.input.shape == episode.query.input.shape]
+    if not fitting:
+        return None
+    return min(fitting, key=lambda pair: float((pair.input - episode.query.input).square().mean())).target
+
+
+def mean_target(episode: Episode) -> Tensor | None:
+    """The mean of the context's target pictures."""
+    return torch.stack([pair.target for pair in episode.pairs]).mean(0) if episode.pairs else None
+
+
+def query_unchanged(episode: Episode) -> Tensor | None:
+    """The query itself."""
+    return episode.query.input if episode.query.input.shape == episode.query.target.shape else None
+
+
+BASELINES: dict[str, Callable[[Episode], Tensor | None]] = {
+    "nearest_target": nearest_target,
+    "mean_target": mean_target,
+    "query": query_unchanged,
+}

@@ -1,0 +1,117 @@
+"""Scores answers of one task in native units, beside its baselines and the VAE's ceiling."""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from lavindit.inference.baselines import BASELINES
+from lavindit.pictures import save_picture
+from lavindit.report.schema import Figure, Strip, TaskResult
+from lavindit.task import Task
+from lavindit.types import Episode
+
+
+class TaskScorer:
+    """Collects the answers of one task and makes its part of the report.
+
+    Args:
+        task: The task.
+        with_ceiling: Also score the truth through the VAE.
+    """
+
+    def __init__(self, task: Task, with_ceiling: bool = True) -> None:
+        self.task = task
+        self.answer = task.make_metric()
+        self.ceiling = task.make_metric() if with_ceiling else None
+        self.baselines = {name: task.make_metric() for name in BASELINES if name != "query" or task.restores}
+        self.strips: list[Strip] = []
+        self.n, self.pairs, self.seconds = 0, 0, 0.0
+
+    def update(
+        self, episode: Episode, number: int, answer: Tensor, reconstruction: Tensor | None, seconds: float
+    ) -> None:
+        """Add one answer.
+
+        Args:
+            episode: The episode, with its truth.
+            number: Number of the query in the test set; a repeated number counts once.
+            answer: Picture [3, T, H, W].
+            reconstruction: The target picture through the VAE, for the ceiling.
+            seconds: Time the answer took.
+        """
+        query, codec = episode.query, episode.codec
+        truth = (query.native, query.valid, number, query.meta)
+        self.answer.update(codec.decode(answer), *truth)
+        if self.ceiling is not None and reconstruction is not None:
+            self.ceiling.update(codec.decode(reconstruction), *truth)
+        for name, metric in self.baselines.items():
+            picture = BASELINES[name](episode)
+            if picture is not None:
+                metric.update(codec.decode(picture), *truth)
+        self.n, self.pairs, self.seconds = self.n + 1, len(episode.pairs), self.seconds + seconds
+
+    def add_strip(self, episode: Episode, answer: Tensor, run: Path, folder: str = "pictures") -> None:
+        """Write an episode's pictures below `run` and show them in the report."""
+        self.strips.append(write_strip(episode, answer, run, folder))
+
+    def result(self) -> TaskResult:
+        """The task's part of the report."""
+        # Every process computes every metric, whether it holds rows or not: gathering them waits for all.
+        answer, errors = self.answer.compute(), self.answer.standard_error()
+        computed = {name: metric.compute() for name, metric in self.baselines.items()}
+        ceiling = None if self.ceiling is None else self.ceiling.compute()
+        figures = []
+        for column in self.task.columns:
+            key = column.metric
+            figures.append(
+                Figure(
+                    metric=key,
+                    unit=column.unit,
+                    direction=column.direction,
+                    headline=column.headline,
+                    answer=float(answer[key]),
+                    stderr=float(errors[key]),
+                    baselines={name: float(values[key]) for name, values in computed.items()},
+                    ceiling=None if ceiling is None else float(ceiling[key]),
+                )
+            )
+        return TaskResult(
+            task=self.task.name,
+            version=self.task.version,
+            summary=self.task.summary,
+            held_out=self.task.held_out,
+            n=len(self.answer.unique_rows()),
+            pairs=self.pairs,
+            seconds_per_query=self.seconds / max(self.n, 1),
+            figures=figures,
+            strips=self.strips,
+            protocol=self.task.protocol,
+        )
+
+
+def score_application(task: Task, episode: Episode, answer: Tensor) -> list[Figure]:
+    """Figures of one answer [3, T, H, W] whose truth is known, beside the unchanged query where it is comparable."""
+    scorer = TaskScorer(task, with_ceiling=False)
+    scorer.update(episode, 0, answer, None, 0.0)
+    return scorer.result().figures
+
+
+def write_strip(episode: Episode, answer: Tensor, run: Path, folder: str, with_truth: bool = True) -> Strip:
+    """Write context, query, answer and truth of an episode as PNG files below `run / folder`."""
+    stem = f"{folder}/{episode.sample_id.replace('/', '_')}"
+
+    def write(picture: Tensor, name: str) -> str:
+        relative = f"{stem}_{name}.png"
+        save_picture(picture, run / relative)
+        return relative
+
+    return Strip(
+        context=[
+            (write(pair.input, f"context{i}_input"), write(pair.target, f"context{i}_target"))
+            for i, pair in enumerate(episode.pairs)
+        ],
+        query=write(episode.query.input, "query"),
+        answer=write(answer, "answer"),
+        truth=write(episode.query.target, "truth") if with_truth else None,
+        sample_id=episode.sample_id,
+    )

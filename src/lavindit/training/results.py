@@ -1,0 +1,97 @@
+"""What a test run leaves behind: scores of every task, pictures, and the facts needed to repeat it."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lightning import LightningModule
+from torch import Tensor
+
+from lavindit import __version__
+from lavindit.data.world import WORLD_VERSION
+from lavindit.inference.scorer import TaskScorer
+from lavindit.report import current_commit, describe_machine
+from lavindit.report.schema import RESULT_NAME, RunResult, write_result
+from lavindit.types import EpisodeBatch
+
+
+@dataclass
+class Clock:
+    """Seconds that a `with` block took."""
+
+    seconds: float = 0.0
+
+
+class TestRecorder:
+    """Collects the answers of a test run by task and writes result.json.
+
+    Args:
+        module: The module under test, attached to its trainer.
+        settings: How answers were made, for the result.
+        strips: Episodes a task whose pictures are kept.
+    """
+
+    __test__ = False
+
+    def __init__(self, module: LightningModule, settings: dict[str, Any], strips: int = 3) -> None:
+        self.module, self.settings, self.strips = module, settings, strips
+        self.data: Any = module.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        self.run = Path(module.trainer.default_root_dir)
+        self.scorers: dict[str, TaskScorer] = {task.name: TaskScorer(task) for task in self.data.tasks}
+
+    @contextmanager
+    def clock(self) -> Iterator[Clock]:
+        """Time a block."""
+        clock, start = Clock(), time.perf_counter()
+        yield clock
+        clock.seconds = time.perf_counter() - start
+
+    def record(
+        self,
+        batch: EpisodeBatch,
+        batch_idx: int,
+        loader_idx: int,
+        answers: Tensor,
+        rebuilt: Tensor | None,
+        seconds: float,
+    ) -> None:
+        """Score a batch: answers and reconstructed targets [B, 3, T, H, W]."""
+        for place, episode in enumerate(batch.episodes):
+            scorer = self.scorers[episode.task]
+            number = int(episode.sample_id.rsplit("/", 1)[1])
+            truth = None if rebuilt is None else rebuilt[place].float().cpu()
+            answer = answers[place].float().cpu()
+            scorer.update(episode, number, answer, truth, seconds / len(batch))
+            if number < self.strips and self.module.global_rank == 0:
+                scorer.add_strip(episode, answer, self.run)
+
+    def write(self, run: Path) -> RunResult | None:
+        """Write result.json; every process takes part in reducing the metrics, the first one writes."""
+        tasks = [scorer.result() for scorer in self.scorers.values() if scorer.n]
+        if self.module.global_rank != 0:
+            return None
+        network = self.module.trained_network()  # pyright: ignore
+        result = RunResult(
+            lavindit_version=__version__,
+            command=" ".join(["lavindit", *sys.argv[1:]]),
+            seed=self.data.seed,
+            commit=current_commit(),
+            machine=describe_machine(),
+            model={
+                "kind": self.module.kind,
+                "parameters": sum(p.numel() for p in network.parameters()),
+                "network": str(network.config),
+                "steps": self.module.trainer.global_step or None,
+            },
+            settings=self.settings | {"pairs": self.data.eval_pairs},
+            data={"world_version": WORLD_VERSION, "split": "test", "source": str(self.data.source)},
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            tasks=tasks,
+        )
+        write_result(result, run / RESULT_NAME)
+        return result

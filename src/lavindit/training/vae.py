@@ -1,0 +1,142 @@
+"""Training of the ST-VAE."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor
+
+from lavindit.losses import reconstruction_loss
+from lavindit.models import STVAE, ModelBundle, STVAEConfig
+from lavindit.training.base import TrainedModule
+from lavindit.training.results import TestRecorder
+from lavindit.types import EpisodeBatch
+
+STATISTICS_MOMENTUM = 0.99
+
+
+def default_optimizer(parameters: Any) -> torch.optim.Optimizer:
+    """AdamW as the experiments start from; a config names another."""
+    return torch.optim.AdamW(parameters, lr=1e-3, betas=(0.9, 0.95), weight_decay=0.01)
+
+
+class VAEModule(TrainedModule):
+    """Trains a VAE on every picture of the mixture's episodes: inputs and targets alike.
+
+    Loss: MSE + l1_weight L1 + kl_weight KL, the KL summed over the latent and averaged over the batch, as in
+    the paper. Statistics of the latents are measured along the way and stored with the weights.
+
+    Args:
+        network: Size and options of the VAE.
+        optimizer: Makes the optimizer from the parameters.
+        kl_weight: Weight of the KL term.
+        l1_weight: Weight of the L1 term.
+        warmup_steps: Steps of linear warm-up.
+        decay_share: Share of the run over which the learning rate falls to zero.
+        ema_decay: Decay of the weight average.
+        seed: Seed of the posterior samples.
+    """
+
+    kind = "vae"
+
+    def __init__(
+        self,
+        network: STVAEConfig = STVAEConfig(),  # noqa: B008 - frozen
+        optimizer: OptimizerCallable = default_optimizer,
+        kl_weight: float = 1e-6,
+        l1_weight: float = 0.0,
+        warmup_steps: int = 50,
+        decay_share: float = 0.4,
+        ema_decay: float = 0.99,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(optimizer, warmup_steps, decay_share, ema_decay, seed)
+        self.network_config, self.kl_weight, self.l1_weight = network, kl_weight, l1_weight
+        self.vae: STVAE | None = None
+        self.recorder: TestRecorder | None = None
+        self.register_buffer("latent_moments", torch.zeros(3, network.latent_channels))
+
+    def configure_model(self) -> None:
+        """Build the network once."""
+        if self.vae is None:
+            self.vae = STVAE(self.network_config)
+
+    def trained_network(self) -> STVAE:
+        """The VAE."""
+        self.configure_model()
+        assert self.vae is not None
+        return self.vae
+
+    def bundle(self) -> ModelBundle:
+        """The VAE with the latent statistics measured so far."""
+        vae = self.trained_network()
+        weight, first, second = self.latent_moments.cpu()
+        if weight.max() > 0:
+            mean = first / weight
+            std = (second / weight - mean**2).clamp(min=1e-6).sqrt()
+            vae.latent_shift.copy_(mean)
+            vae.latent_scale.copy_(1 / std)
+        return ModelBundle(vae, info=self.training_info())
+
+    def training_step(self, batch: EpisodeBatch, batch_idx: int) -> Tensor:
+        """One step on the queries' inputs and targets of a batch."""
+        pictures, tasks = _pictures_of(batch)
+        losses, posterior_mean = self._losses(pictures)
+        self._measure(posterior_mean.detach())
+        self.log("train_loss", losses.mean(), prog_bar=True, batch_size=len(losses))
+        self.log_by_task(losses, tasks, "train")
+        return losses.mean()
+
+    def validation_step(self, batch: EpisodeBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Loss on held-out pictures."""
+        pictures, tasks = _pictures_of(batch)
+        losses, _ = self._losses(pictures)
+        self.log("val_loss", losses.mean(), batch_size=len(losses), add_dataloader_idx=False, sync_dist=True)
+        self.log_by_task(losses, tasks, "val")
+
+    def on_test_start(self) -> None:
+        """Prepare the records of the test."""
+        super().on_test_start()
+        self.recorder = TestRecorder(self, {"mode": "reconstruction of the task's targets by the VAE"})
+
+    def test_step(self, batch: EpisodeBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Score the reconstruction of each task's targets in native units."""
+        assert self.recorder is not None
+        vae = self.trained_network()
+        with self.recorder.clock() as clock:
+            rebuilt = self._reconstruct(vae, batch.targets[:, -1])
+        self.recorder.record(batch, batch_idx, dataloader_idx, rebuilt, None, clock.seconds)
+
+    def on_test_end(self) -> None:
+        """Write the result."""
+        super().on_test_end()
+        assert self.recorder is not None
+        self.recorder.write(Path(self.trainer.default_root_dir))
+
+    @staticmethod
+    def _reconstruct(vae: STVAE, pictures: Tensor) -> Tensor:
+        return ((vae.decode(vae.encode(pictures * 2 - 1).mean) + 1) / 2).clamp(0, 1)
+
+    def _losses(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss of each picture [B], and the posterior mean."""
+        vae, pixels = self.trained_network(), pictures * 2 - 1
+        posterior = vae.encode(pixels)
+        output = vae.decode(posterior.sample())
+        loss = reconstruction_loss(output, pixels, self.l1_weight)
+        return loss + self.kl_weight * posterior.kl(), posterior.mean
+
+    @torch.no_grad()
+    def _measure(self, mean: Tensor) -> None:
+        """Running moments of the latents, by channel: weight, first and second moment."""
+        values = mean.transpose(0, 1).flatten(1)
+        moments = torch.stack([torch.ones_like(values[:, 0]), values.mean(1), values.square().mean(1)])
+        self.latent_moments.lerp_(moments.to(self.latent_moments), 1 - STATISTICS_MOMENTUM)
+
+
+def _pictures_of(batch: EpisodeBatch) -> tuple[Tensor, list[str]]:
+    """All pictures of a batch [N, 3, T, H, W] with the name of what each is: "rgb" or its task."""
+    inputs, targets = batch.inputs.flatten(0, 1), batch.targets.flatten(0, 1)
+    repeats = batch.inputs.shape[1]
+    tasks = [task for task in batch.tasks for _ in range(repeats)]
+    return torch.cat([inputs, targets]), ["input"] * len(inputs) + tasks
