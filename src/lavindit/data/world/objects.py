@@ -1,6 +1,8 @@
 """The kinds of rigid object: each a few primitives in a box of half extents one."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -56,7 +58,7 @@ KINDS = (
 CLASS_NAMES = ("background", *(kind.name for kind in KINDS), "person")
 
 
-def _table(value: object, blank: object) -> torch.Tensor:
+def _table(value: Callable[[Part], Any], blank: Any) -> torch.Tensor:
     rows = [[value(k.parts[i]) if i < len(k.parts) else blank for i in range(OBJECT_PARTS)] for k in KINDS]
     return torch.tensor(rows)
 

@@ -62,20 +62,6 @@ def _map(tree: Any, function: Any) -> Any:
     return function(tree) if isinstance(tree, Tensor) else tree
 
 
-@torch.no_grad()
-def render(scenes: Parameters, resolution: int, frames: int = 1) -> Rendered:
-    """Render a batch of scenes, a handful at a time so that the work stays in the processor's cache."""
-    posed = pose(scenes, frames)
-    budget = 65536 if scenes.walls.low.device.type == "cpu" else 1 << 22
-    step = max(1, budget // (resolution * resolution * frames))
-    pieces = []
-    for start in range(0, len(scenes.walls.low), step):
-        part = slice(start, start + step)
-        pieces.append(_render(*_drop_empty(select(posed, part), select(scenes, part)), resolution))
-    joined = {f.name: [getattr(piece, f.name) for piece in pieces] for f in fields(Rendered)}
-    return Rendered(**{k: None if v[0] is None else torch.cat(v) for k, v in joined.items()})
-
-
 def _drop_empty(posed: Posed, scenes: Parameters) -> tuple[Posed, Parameters]:
     """Move the primitives in use to the front and drop the slots that no scene uses."""
     used = posed.prims.kind[:, 0] >= 0
@@ -89,8 +75,11 @@ def _drop_empty(posed: Posed, scenes: Parameters) -> tuple[Posed, Parameters]:
     return posed, replace(scenes, textures=textures)
 
 
-def _render(posed: Posed, scenes: Parameters, resolution: int) -> Rendered:
-    batch, frames = posed.origin.shape[:2]
+@torch.no_grad()
+def render(scenes: Parameters, resolution: int, frames: int = 1) -> Rendered:
+    """Render a batch of scenes in one go, on whatever device their parameters are."""
+    posed, scenes = _drop_empty(pose(scenes, frames), scenes)
+    batch = len(scenes.walls.low)
     repeated = _map(scenes, lambda x: x.repeat_interleave(frames, 0)) if frames > 1 else scenes
     prims: Primitives = _map(posed.prims, lambda x: x.flatten(0, 1))
     origin, view = posed.origin.flatten(0, 1), posed.view.flatten(0, 1)

@@ -130,8 +130,3 @@ def visible_from_lamp(points: Tensor, normals: Tensor, wanted: Tensor, prims: Pr
     t, _ = trace(light.position, rays, prims)
     slack = 0.02 / rays.square().sum(1).sqrt().clamp_min(0.1)
     return (t > 1 - slack).float()
-
-
-def sky_as_light(textures: Textures) -> Tensor:
-    """Mean colour of the sky [F, 3]."""
-    return (textures.first[:, -1] + textures.second[:, -1]) / 2

@@ -7,7 +7,8 @@ Each primitive is a canonical shape in its own frame, stretched by `scale`. The 
 few candidate pairs, and only those are intersected.
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -34,10 +35,6 @@ class Primitives:
     rotation: Tensor
     scale: Tensor
     half: Tensor
-
-    def take(self, index: slice) -> "Primitives":
-        """Some of the frames."""
-        return Primitives(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     def inverse(self) -> Tensor:
         """World offset -> canonical coordinates [F, P, 3, 3]."""
@@ -72,25 +69,26 @@ def trace(origin: Tensor, rays: Tensor, prims: Primitives) -> tuple[Tensor, Tens
     frames, slots = prims.kind.shape
     count = rays.shape[2]
     pair, pixel = _candidates(origin, rays, prims)
-    ray = pixel + torch.arange(frames, device=pair.device).repeat_interleave(slots)[pair] * count
+    first = (torch.arange(frames, device=pair.device) * count).repeat_interleave(slots)
+    ray = pixel + first.index_select(0, pair)
     inverse = prims.inverse()
     start = (inverse @ (origin[:, None] - prims.centre)[..., None]).reshape(-1, 3).T.contiguous()
     table = inverse.reshape(-1, 9).T.contiguous()
     flat = rays.transpose(0, 1).reshape(3, -1)
     kinds, half = prims.kind.reshape(-1), prims.half.reshape(-1)
-    kind = kinds[pair]
+    kind = kinds.index_select(0, pair)
     distance, rays_hit, slots_hit = [], [], []
     for shape, intersect in enumerate((_ball, _box, _cylinder, _cone, _capsule)):
         chosen = (kind == shape).nonzero().squeeze(1)
-        p, r = pair[chosen], ray[chosen]
+        p, r = pair.index_select(0, chosen), ray.index_select(0, chosen)
         d = flat.index_select(1, r)
         m = table.index_select(1, p)
-        local = [m[3 * i] * d[0] + m[3 * i + 1] * d[1] + m[3 * i + 2] * d[2] for i in range(3)]
-        t = intersect(start.index_select(1, p).unbind(0), local, half[p])
+        local = [_dot(m[3 * i : 3 * i + 3], d) for i in range(3)]
+        t = intersect(start.index_select(1, p).unbind(0), local, half.index_select(0, p))
         hit = ((t > 1e-4) & (t < 1e6)).nonzero().squeeze(1)
-        distance.append(t[hit])
-        rays_hit.append(r[hit])
-        slots_hit.append(p[hit] % slots)
+        distance.append(t.index_select(0, hit))
+        rays_hit.append(r.index_select(0, hit))
+        slots_hit.append(p.index_select(0, hit) % slots)
     return _nearest(torch.cat(distance), torch.cat(rays_hit), torch.cat(slots_hit), frames, count)
 
 
@@ -102,33 +100,41 @@ def _candidates(origin: Tensor, rays: Tensor, prims: Primitives) -> tuple[Tensor
     limit = torch.where(tangent > 0, tangent.clamp_min(0).sqrt() * 0.9999, torch.full_like(tangent, -1e9))
     limit = torch.where(prims.kind >= 0, limit, torch.full_like(limit, 1e9))
     mask = torch.bmm(offset, unit) > limit[..., None]
-    return mask.reshape(-1, rays.shape[2]).nonzero().unbind(1)
+    pair, pixel = mask.reshape(-1, rays.shape[2]).nonzero().unbind(1)
+    return pair, pixel
 
 
 def _nearest(t: Tensor, ray: Tensor, slot: Tensor, frames: int, count: int) -> tuple[Tensor, Tensor]:
     """Reduce hits to the nearest of each ray; on a tie the higher slot, so that the answer never depends on order."""
     best = torch.full((frames * count,), torch.inf, device=t.device).scatter_reduce_(0, ray, t, "amin")
-    win = (t == best[ray]).nonzero().squeeze(1)
+    win = (t == best.index_select(0, ray)).nonzero().squeeze(1)
     index = torch.full((frames * count,), -1, device=t.device)
-    index.scatter_reduce_(0, ray[win], slot[win], "amax")
+    index.scatter_reduce_(0, ray.index_select(0, win), slot.index_select(0, win), "amax")
     return best.view(frames, count), index.view(frames, count)
+
+
+def _dot(a: Sequence[Tensor] | Tensor, b: Sequence[Tensor] | Tensor) -> Tensor:
+    total = a[0] * b[0]
+    for x, y in zip(a[1:], b[1:], strict=True):
+        total = total + x * y
+    return total
 
 
 def _nonzero(x: Tensor) -> Tensor:
     return torch.where(x.abs() < 1e-9, torch.full_like(x, 1e-9), x)
 
 
-def _round(o: list[Tensor], d: list[Tensor], radius2: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Entry and exit of a ball (three coordinates) or an infinite cylinder (two); NaN on a miss."""
-    a = sum(x * x for x in d).clamp_min(1e-12)
-    nearest = -sum(x * y for x, y in zip(o, d, strict=True)) / a
-    off = sum((x + nearest * y).square() for x, y in zip(o, d, strict=True))
-    reach = ((radius2 - off) / a).sqrt()
+def _round(o: Sequence[Tensor], d: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Entry and exit of a unit ball (three coordinates) or an infinite cylinder (two); NaN on a miss."""
+    a = _dot(d, d).clamp_min(1e-12)
+    nearest = -_dot(o, d) / a
+    foot = [x + nearest * y for x, y in zip(o, d, strict=True)]
+    reach = ((1 - _dot(foot, foot)) / a).sqrt()
     return nearest - reach, nearest + reach
 
 
-def _ball(o: tuple[Tensor, ...], d: list[Tensor], half: Tensor) -> Tensor:
-    return _round(list(o), d)[0]
+def _ball(o: Sequence[Tensor], d: Sequence[Tensor], half: Tensor) -> Tensor:
+    return _round(o, d)[0]
 
 
 def _slab(o: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,19 +143,19 @@ def _slab(o: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
     return torch.minimum(a, b), torch.maximum(a, b)
 
 
-def _box(o: tuple[Tensor, ...], d: list[Tensor], half: Tensor) -> Tensor:
+def _box(o: Sequence[Tensor], d: Sequence[Tensor], half: Tensor) -> Tensor:
     (x0, x1), (y0, y1), (z0, z1) = (_slab(a, b) for a, b in zip(o, d, strict=True))
     enter, leave = x0.maximum(y0).maximum(z0), x1.minimum(y1).minimum(z1)
     return torch.where(enter < leave, enter, torch.inf)
 
 
-def _cylinder(o: tuple[Tensor, ...], d: list[Tensor], half: Tensor) -> Tensor:
+def _cylinder(o: Sequence[Tensor], d: Sequence[Tensor], half: Tensor) -> Tensor:
     side, cap = _round([o[0], o[2]], [d[0], d[2]]), _slab(o[1], d[1])
     enter, leave = side[0].maximum(cap[0]), side[1].minimum(cap[1])
     return torch.where(enter < leave, enter, torch.inf)
 
 
-def _cone(o: tuple[Tensor, ...], d: list[Tensor], half: Tensor) -> Tensor:
+def _cone(o: Sequence[Tensor], d: Sequence[Tensor], half: Tensor) -> Tensor:
     ox, oy, oz = o
     dx, dy, dz = d
     rise, fall = (1 - oy) / 2, -dy / 2
@@ -164,7 +170,7 @@ def _cone(o: tuple[Tensor, ...], d: list[Tensor], half: Tensor) -> Tensor:
     return best
 
 
-def _capsule(o: tuple[Tensor, ...], d: list[Tensor], half: Tensor) -> Tensor:
+def _capsule(o: Sequence[Tensor], d: Sequence[Tensor], half: Tensor) -> Tensor:
     side = _round([o[0], o[2]], [d[0], d[2]])[0]
     y = o[1] + side * d[1]
     end = _round([o[0], o[1] - half * torch.where(y > 0, 1.0, -1.0), o[2]], d)[0]
@@ -175,7 +181,7 @@ def surface_normals(points: Tensor, row: Tensor, prims: Primitives) -> Tensor:
     """World unit normals [3, Q] at world points [3, Q] on the primitives numbered `row` = frame * P + slot [Q]."""
     inverse = prims.inverse().reshape(-1, 9).T.index_select(1, row)
     offset = points - prims.centre.reshape(-1, 3).T.index_select(1, row)
-    x, y, z = (sum(inverse[3 * i + j] * offset[j] for j in range(3)) for i in range(3))
+    x, y, z = (_dot(inverse[3 * i : 3 * i + 3], offset) for i in range(3))
     kind, half = prims.kind.reshape(-1)[row], prims.half.reshape(-1)[row]
     zero, r = torch.zeros_like(x), (x * x + z * z).sqrt()
     capped = ((kind == CYLINDER) & (y.abs() > r)) | ((kind == CONE) & (y < -0.9995))
@@ -188,7 +194,7 @@ def surface_normals(points: Tensor, row: Tensor, prims: Primitives) -> Tensor:
     ny = torch.where(kind == CAPSULE, y - y.clamp(-half, half), ny)
     ny = torch.where(boxed, torch.where(largest == 1, y, zero), ny)
     local = (nx, ny, nz)
-    normal = torch.stack([sum(inverse[3 * i + j] * local[i] for i in range(3)) for j in range(3)])
+    normal = torch.stack([_dot(inverse[j::3], local) for j in range(3)])
     return normal / normal.square().sum(0).sqrt().clamp_min(1e-12)
 
 
