@@ -66,7 +66,7 @@ class Figures:
         height: [B, G] metres.
         pose: [B, G, 13] radians at rest.
         swing: [B, G, 13] amplitude of each angle, radians.
-        stride: [B, G] amplitude of walking to and fro, metres.
+        stride: [B, G] amplitude of walking back and forth, metres.
         rate: [B, G] radians per frame.
     """
 
