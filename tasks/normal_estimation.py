@@ -23,7 +23,9 @@ class NormalEstimation(Task):
         Column("within_22_5", "%", "max"),
         Column("within_30", "%", "max"),
     )
-    protocol = "Angle between answer and truth over valid pixels, averaged over pixels, then over queries. Sky is invalid."
+    protocol = (
+        "Angle between answer and truth over valid pixels, averaged over pixels, then over queries. Sky is invalid."
+    )
 
     def make_codec(self, generator: torch.Generator) -> Codec:
         """Normals as colours."""

@@ -1,8 +1,8 @@
 """lavindit: in-context vision models. Show a few input-target pairs and a query; get the answer.
 
-    engine = lavindit.load("runs/demo/model")
-    prediction = engine.apply("depth_estimation", "photo.jpg", pairs=4)
-    prediction.save("depth.png")
+engine = lavindit.load("runs/demo/model")
+prediction = engine.apply("depth_estimation", "photo.jpg", pairs=4)
+prediction.save("depth.png")
 """
 
 from typing import TYPE_CHECKING, Any

@@ -108,12 +108,12 @@ class Letterbox:
     The longer side is resized to `size`, the shorter keeps the aspect ratio and is padded by repeating its edge.
 
     Args:
-        height: Height of the pictures.
-        width: Their width.
+        picture: A picture of that size [3, T, H, W].
         size: Side of the square, a multiple of 8.
     """
 
-    def __init__(self, height: int, width: int, size: int) -> None:
+    def __init__(self, picture: Tensor, size: int) -> None:
+        height, width = picture.shape[2:]
         self.height, self.width, self.size = height, width, size
         scale = size / max(height, width)
         self.inner_height, self.inner_width = max(1, round(height * scale)), max(1, round(width * scale))
@@ -136,5 +136,3 @@ def center_square(picture: Tensor, size: int) -> Tensor:
     side = min(picture.shape[2:])
     top, left = (picture.shape[2] - side) // 2, (picture.shape[3] - side) // 2
     return resize(picture[:, :, top : top + side, left : left + side], size, size)
-
-

@@ -20,7 +20,7 @@ from lavindit.metrics import (
     RestorationMetric,
     RowMetric,
 )
-from lavindit.metrics import functional as MF  # noqa: N812
+from lavindit.metrics import functional as MF
 
 # scipy, sklearn and skimage are imported where they are used: the spawned processes import this file too.
 

@@ -13,8 +13,8 @@ from PIL import Image
 from rich.console import Console
 
 from lavindit.errors import LavinditError
-from lavindit.report import machine, write_report
 from lavindit.pictures import save_picture
+from lavindit.report import machine, write_report
 from lavindit.report.schema import (
     MEAN_TARGET,
     NEAREST_TARGET,

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from lavindit import __version__
 from lavindit.errors import LavinditError
 from lavindit.inference import Engine, load, write_strip
 from lavindit.inference.scorer import score_application
+from lavindit.pictures import Letterbox
 from lavindit.report import current_commit, describe_machine, write_report
 from lavindit.report.schema import RESULT_NAME, Application, RunResult, read_result, write_result
 from lavindit.report.terminal import print_result
@@ -149,10 +151,8 @@ def _find_model(named: Path | None) -> Path:
     )
 
 
-def _at_model_size(engine: Engine, image):
-    from lavindit.pictures import Letterbox
-
-    return Letterbox(*image.shape[2:], engine.resolution).apply(image)
+def _at_model_size(engine: Engine, image: Tensor) -> Tensor:
+    return Letterbox(image, engine.resolution).apply(image)
 
 
 def _record_applications(run: Path, applications: list[Application], engine: Engine, seed: int) -> None:

@@ -124,6 +124,3 @@ def _make_writable(run: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise LavinditError(f"cannot write to the run folder {run}: {error.strerror or error}") from error
-
-
-

@@ -24,9 +24,9 @@ class Codec(ABC):
         invalid: What an invalid pixel looks like, in words.
     """
 
-    name: ClassVar[str]
+    name: str
     channels: ClassVar[int]
-    unit: ClassVar[str]
+    unit: str
     bounds: tuple[float, float]
     tolerance: float
     tolerance_8bit: float

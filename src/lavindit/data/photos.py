@@ -96,7 +96,10 @@ class PhotoSource:
     def __getitem__(self, index: int) -> Scene:
         """Crop `index`."""
         generator = torch.Generator().manual_seed(seed_from("photo", self.seed, self.split, index))
-        which, mirror = torch.randint(len(self.photos), (1,), generator=generator).item(), torch.rand(1, generator=generator)
+        which, mirror = (
+            torch.randint(len(self.photos), (1,), generator=generator).item(),
+            torch.rand(1, generator=generator),
+        )
         name, pixels = self.photos[int(which)]
         photo = pixels.float() / 255
         smallest = min(photo.shape[2:])

@@ -69,7 +69,9 @@ def _world(config: SourceConfig, split: str, frames: int) -> WorldSource:
 
 @lru_cache(maxsize=16)
 def _photos(config: SourceConfig, split: str) -> PhotoSource:
-    return PhotoSource(split, config.resolution, seed=config.seed, folder=Path(config.photos) if config.photos else None)
+    return PhotoSource(
+        split, config.resolution, seed=config.seed, folder=Path(config.photos) if config.photos else None
+    )
 
 
 def source_for(task: Task, split: str, config: SourceConfig) -> Source:

@@ -1,5 +1,6 @@
 """Fixed-grid ODE solvers for dx/dt = v(x, t), from t = 0 (noise) to t = 1 (data)."""
 
+import itertools
 from collections.abc import Callable
 
 from torch import Tensor
@@ -38,6 +39,6 @@ def solve(field: Field, x: Tensor, grid: Tensor, method: str = "euler") -> Tenso
     """
     step = SOLVERS[method]
     grid = grid.to(x.device, x.dtype)
-    for t, t_next in zip(grid[:-1], grid[1:], strict=True):
+    for t, t_next in itertools.pairwise(grid):
         x = step(field, x, t, t_next - t)
     return x

@@ -120,16 +120,14 @@ class Engine:
         context = draw_context(task, source_for(task, "train", scenes), codec, pairs, generator)
         episodes, boxes = [], []
         for picture, name in zip(pictures, names, strict=True):
-            box = Letterbox(*picture.shape[2:], self.resolution)
+            box = Letterbox(picture, self.resolution)
             square = box.apply(picture)
             pair = self._query_pair(task, codec, square, generator, corrupt)
             episodes.append(Episode(task.name, f"{task.name}/{name}", context, pair, codec))
             boxes.append(box)
         return episodes, boxes
 
-    def _query_pair(
-        self, task: Task, codec: Codec, square: Tensor, generator: torch.Generator, corrupt: bool
-    ) -> Pair:
+    def _query_pair(self, task: Task, codec: Codec, square: Tensor, generator: torch.Generator, corrupt: bool) -> Pair:
         if corrupt:
             if task.requires:
                 needs = ", ".join(sorted(task.requires))

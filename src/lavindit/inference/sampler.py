@@ -68,9 +68,7 @@ def null_context(model: JDiT, query: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def sample_latents(
-    model: JDiT, latent: LatentEpisode, sample_ids: Sequence[str], config: SamplingConfig
-) -> Tensor:
+def sample_latents(model: JDiT, latent: LatentEpisode, sample_ids: Sequence[str], config: SamplingConfig) -> Tensor:
     """Answers in latent space [B, C, T, h, w] to the queries of a batch; the query's own target is not read."""
     context, query = join_context(latent), latent.inputs[:, -1]
     null = null_context(model, query)

@@ -1,8 +1,8 @@
 """Model directories: weights as safetensors, everything else as JSON. Nothing in them can run code.
 
-    DIR/config.json          kind, configs, where the weights come from
-    DIR/stvae.safetensors    the VAE, with its latent statistics
-    DIR/jdit.safetensors     the transformer, where there is one
+DIR/config.json          kind, configs, where the weights come from
+DIR/stvae.safetensors    the VAE, with its latent statistics
+DIR/jdit.safetensors     the transformer, where there is one
 """
 
 import json

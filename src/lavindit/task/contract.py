@@ -52,7 +52,7 @@ class Task(ABC):
         citation: Where the task or the protocol comes from.
     """
 
-    name: ClassVar[str]
+    name: str
     version: ClassVar[int]
     summary: ClassVar[str]
     modality: ClassVar[Literal["image", "video"]] = "image"

@@ -37,7 +37,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         except OSError as error:
             raise LavinditError(f"cannot write the checkpoint {path}: {error.strerror or error}") from error
 
-    def load_checkpoint(self, path: _PATH, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: _PATH, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
         """Read tensors and plain values only."""
         try:
             return torch.load(path, map_location=map_location or "cpu", weights_only=True)
@@ -88,7 +90,9 @@ class ProgressLines(Callback):
         self._started = self._said = time.monotonic()
         self._first_step = trainer.global_step
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Say how far training is."""
         now = time.monotonic()
         if now - self._said < REPORT_EVERY_S or not trainer.is_global_zero:

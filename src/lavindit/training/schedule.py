@@ -50,7 +50,9 @@ class TimeBudget(Callback):
         """Start the clock."""
         self._started = time.monotonic()
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Stop when the time is used up, on all processes at once."""
         if self.minutes:
             trainer.should_stop = trainer.strategy.reduce_boolean_decision(self.progress >= 1, all=False)

@@ -39,6 +39,7 @@ class VAEModule(TrainedModule):
     """
 
     kind = "vae"
+    latent_moments: Tensor
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """Edge maps: F-score with a tolerance of some pixels, and mean squared error."""
 
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 

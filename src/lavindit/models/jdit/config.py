@@ -34,7 +34,7 @@ class JDiTConfig:
 
     width: int = 192
     depth: int = 8
-    heads: int = 6
+    heads: int = 4
     queries_per_kv: int = 2
     latent_channels: int = 16
     patch: int = 2
@@ -71,7 +71,8 @@ class JDiTConfig:
         if self.rope_dims is not None:
             return self.rope_dims
         if self.head_dim % 6 == 0:
-            return (self.head_dim // 3,) * 3
+            third = self.head_dim // 3
+            return (third, third, third)
         time = self.head_dim // 4 // 2 * 2
         return (time, (self.head_dim - time) // 2, (self.head_dim - time) // 2)
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from lavindit.models.jdit.block import JointBlock, rms_norm
+from lavindit.models.jdit.block import JointBlock, Stream, rms_norm
 from lavindit.models.jdit.config import JDiTConfig
 from lavindit.models.jdit.layout import Layout, query_layout
 from lavindit.models.jdit.rope import rotation_angles, token_positions
@@ -23,13 +23,15 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(2 * FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
+        self.first = nn.Linear(2 * FREQUENCIES, width)
+        self.second = nn.Linear(width, width)
 
     def forward(self, t: Tensor) -> Tensor:
         """Times [...] -> [..., D]."""
         i = torch.arange(FREQUENCIES, device=t.device, dtype=torch.float32)
         angles = t.float()[..., None] * 10000 ** (-i / FREQUENCIES)
-        return self.mlp(torch.cat([angles.cos(), angles.sin()], dim=-1).to(self.mlp[0].weight.dtype))
+        waves = torch.cat([angles.cos(), angles.sin()], dim=-1).to(self.first.weight.dtype)
+        return self.second(F.silu(self.first(waves)))
 
 
 class JDiT(nn.Module):
@@ -68,12 +70,12 @@ class JDiT(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for block in self.blocks:
-            for stream in (block.context, block.target):
-                nn.init.zeros_(stream.modulation.weight)
+        for module in self.modules():
+            if isinstance(module, Stream):
+                nn.init.zeros_(module.modulation.weight)
         for linear in (self.final_modulation, self.final):
             nn.init.zeros_(linear.weight)
-        for linear in (self.time_embed.mlp[0], self.time_embed.mlp[2]):
+        for linear in (self.time_embed.first, self.time_embed.second):
             nn.init.normal_(linear.weight, std=0.02)
         nn.init.normal_(self.context_vector, std=0.02)
         nn.init.normal_(self.target_vector, std=0.02)

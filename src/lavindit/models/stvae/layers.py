@@ -18,22 +18,22 @@ class CausalConv3d(nn.Conv3d):
     def __init__(self, channels_in: int, channels_out: int, kernel: int = 3) -> None:
         super().__init__(channels_in, channels_out, kernel, padding=(0, kernel // 2, kernel // 2))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """[B, C, T, H, W] -> [B, C', T, H, W]."""
-        if x.shape[2] == 1:
+        if input.shape[2] == 1:
             # Every tap of a lone frame reads that frame: one 2-D convolution with the taps summed.
-            frame = F.conv2d(x[:, :, 0], self.weight.sum(2), self.bias, padding=self.padding[1:])
+            frame = F.conv2d(input[:, :, 0], self.weight.sum(2), self.bias, padding=self.padding[1:])
             return frame.unsqueeze(2)
-        first = x[:, :, :1].expand(-1, -1, self.kernel_size[0] - 1, -1, -1)
-        return super().forward(torch.cat([first, x], dim=2))
+        first = input[:, :, :1].expand(-1, -1, self.kernel_size[0] - 1, -1, -1)
+        return super().forward(torch.cat([first, input], dim=2))
 
 
 class FrameConv2d(nn.Conv2d):
     """A 2-D convolution on each frame."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """[B, C, T, H, W] -> [B, C', T, H', W']."""
-        return unfold_frames(super().forward(fold_frames(x)), x.shape[2])
+        return unfold_frames(super().forward(fold_frames(input)), input.shape[2])
 
 
 def fold_frames(x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ Legend: pixels x [B, 3, T, H, W] in [-1, 1], T = 4k + 1, H and W multiples of 8;
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -60,7 +61,7 @@ class Encoder(nn.Module):
         """Unshuffled pixels -> mean and log-variance, stacked on the channel axis."""
         x = self.stem(x)
         for level, blocks in enumerate(self.levels):
-            for block in blocks:
+            for block in cast(nn.ModuleList, blocks):
                 x = block(x)
             if level < len(self.downs):
                 x = self.downs[level](x)
@@ -95,7 +96,7 @@ class Decoder(nn.Module):
         for block in self.mid:
             x = block(x, z)
         for level, blocks in enumerate(self.levels):
-            for block in blocks:
+            for block in cast(nn.ModuleList, blocks):
                 x = block(x, z)
             if level < len(self.ups):
                 x = self.ups[level](x)
