@@ -7,6 +7,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 RUN := runs/demo
 CONFIGS := configs/experiment
+PHOTOS := 'from lavindit.data import *; print(*map(bundled_photo, ("astronaut.png", "coffee.png", "chelsea.png")))'
 
 .PHONY: demo test lint wheel clean
 
@@ -14,7 +15,10 @@ demo: .venv/ready
 	$(BIN)/lavindit fit --config $(CONFIGS)/demo_vae.yaml
 	$(BIN)/lavindit fit --config $(CONFIGS)/demo_jdit.yaml
 	$(BIN)/lavindit test --config $(CONFIGS)/demo_jdit.yaml
-	$(BIN)/python benchmarks/demo_photos.py $(RUN)
+	for task in colorization inpainting; do \
+	  $(BIN)/lavindit apply --task $$task --corrupt --overwrite --model $(RUN)/model --report $(RUN) \
+	    --out $(RUN)/photos --query $$($(BIN)/python -c $(PHOTOS)) || exit; \
+	done
 	$(BIN)/lavindit report $(RUN)
 	@echo "the report: $(CURDIR)/$(RUN)/report.html"
 

@@ -20,6 +20,14 @@ def rms_norm(x: Tensor) -> Tensor:
     return F.rms_norm(x, x.shape[-1:], eps=EPS)
 
 
+class RMSNorm(nn.RMSNorm):
+    """Affine RMSNorm that works in the type of its input, so that the fused kernel serves mixed precision too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., D] -> [..., D]."""
+        return F.rms_norm(x, x.shape[-1:], self.weight.to(x.dtype), self.eps)
+
+
 class SwiGLU(nn.Module):
     """down(silu(gate(x)) * up(x)) (Shazeer 2020), gate and up in one matrix."""
 
@@ -49,8 +57,8 @@ class Stream(nn.Module):
         self.config, self.drop, self.readable = config, drop, readable
         self.modulation = nn.Linear(config.width, 4 * config.width)
         self.qkv = nn.Linear(config.width, config.width + 2 * config.kv_width, bias=False)
-        self.q_norm = nn.RMSNorm(config.width, eps=EPS)
-        self.k_norm = nn.RMSNorm(config.kv_width, eps=EPS)
+        self.q_norm = RMSNorm(config.width, eps=EPS)
+        self.k_norm = RMSNorm(config.kv_width, eps=EPS)
         if readable or config.full_last_block:
             self.out = nn.Linear(config.width, config.width, bias=False)
             self.mlp = SwiGLU(config.width, config.mlp_width)
