@@ -3,13 +3,14 @@
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lavindit.cli.configs import expand_configs
 from lavindit.data import EpisodeData
@@ -28,6 +29,17 @@ from lavindit.training.callbacks import (
 )
 from lavindit.training.schedule import TimeBudget
 
+# What jsonargparse says around the one line that matters.
+NOISE = ("Does not validate against", "Subtypes:", "Errors:", "Expected a <class 'NoneType'>", "Given value")
+
+
+class Parser(LightningArgumentParser):
+    """Tells mistakes in one line, as everything here does."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise instead of printing the usage."""
+        raise LavinditError(f"{_essence(message)}; see `lavindit fit --help`") from ex
+
 
 class LavinditCLI(LightningCLI):
     """LightningCLI with run folders that resume."""
@@ -39,12 +51,22 @@ class LavinditCLI(LightningCLI):
         parser.add_argument("--restart", type=bool, default=False, help="Start anew where a checkpoint is found.")
         parser.add_argument("--threads", type=int | None, default=None, help="CPU threads; default: torch's own.")
 
+    def instantiate_classes(self) -> None:
+        """Data, model and trainer as the config says; whatever they refuse is a mistake in the config."""
+        try:
+            super().instantiate_classes()
+        except (ValueError, MisconfigurationException) as error:
+            raise LavinditError(_essence(str(error))) from error
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the checkpoint alone: ours hold no hyperparameters, and `AtomicCheckpointIO` tells what is wrong."""
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A trainer with our loggers, callbacks and checkpoint files."""
         threads = self._get(self.config_init, "threads")
         if threads:
             torch.set_num_threads(threads)
-        run = Path(self._get(self.config_init, "trainer")["default_root_dir"] or "runs/unnamed")
+        run = self._run_folder()
         _make_writable(run)
         kwargs["default_root_dir"] = str(run)
         fitting = self.subcommand == "fit"
@@ -61,21 +83,31 @@ class LavinditCLI(LightningCLI):
         kwargs["enable_model_summary"] = False
         return super().instantiate_trainer(**kwargs)
 
+    def before_instantiate_classes(self) -> None:
+        """Find the checkpoint, before a run folder is made for nothing."""
+        self.checkpoint = self._find_checkpoint()
+
+    def _find_checkpoint(self) -> str | None:
+        named = self._get(self.config, "ckpt_path")
+        if named is not None:
+            if not Path(named).is_file():
+                raise LavinditError(f"no checkpoint {named}; leave --ckpt_path out to take the run's own")
+            return str(named)
+        path = last_checkpoint(self._run_folder())
+        if self.subcommand == "fit":
+            return str(path) if path.is_file() and not self._get(self.config, "restart") else None
+        if not path.is_file():
+            raise LavinditError(f"no checkpoint {path}; run `lavindit fit` first, or name one with --ckpt_path")
+        return str(path)
+
+    def _run_folder(self) -> Path:
+        return Path(self._get(self.config, "trainer")["default_root_dir"] or "runs/unnamed")
+
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
-        path = last_checkpoint(self.trainer.default_root_dir)
-        if kwargs.get("ckpt_path") is None:
-            if subcommand == "fit":
-                if path.is_file() and not self._get(self.config, "restart"):
-                    kwargs["ckpt_path"] = str(path)
-                    print(f"lavindit: going on from {path}", file=sys.stderr)
-            elif path.is_file():
-                kwargs["ckpt_path"] = str(path)
-            else:
-                raise LavinditError(f"no checkpoint {path}; run `lavindit fit` first, or name one with --ckpt_path")
-        elif not Path(kwargs["ckpt_path"]).is_file():
-            raise LavinditError(f"no checkpoint {kwargs['ckpt_path']}")
-        return kwargs
+        if subcommand == "fit" and self.checkpoint and kwargs.get("ckpt_path") is None:
+            print(f"lavindit: going on from {self.checkpoint}", file=sys.stderr)
+        return kwargs | {"ckpt_path": self.checkpoint}
 
     def after_fit(self) -> None:
         """Say where the model is."""
@@ -108,12 +140,19 @@ def run_trainer(arguments: list[str]) -> None:
         LightningModule,
         EpisodeData,
         subclass_mode_model=True,
+        parser_class=Parser,
         save_config_callback=SaveConfigCallback,
         save_config_kwargs={"overwrite": True},
         auto_configure_optimizers=False,
         seed_everything_default=0,
         trainer_defaults={"default_root_dir": "runs/unnamed", "use_distributed_sampler": False},
     )
+
+
+def _essence(message: str) -> str:
+    """A message of jsonargparse without the types it tried and the values it was given."""
+    lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
+    return " ".join(line for line in lines if not line.startswith(NOISE))
 
 
 def _make_writable(run: Path) -> None:
