@@ -27,7 +27,7 @@ def load_picture(path: Path | str) -> Tensor:
     try:
         with Image.open(path) as image:
             image = ImageOps.exif_transpose(image)
-            if image.mode in ("I;16", "I", "F"):
+            if image.mode.startswith(("I", "F")):
                 raise LavinditError(f"{path} has {image.mode} pixels; give 8-bit RGB or gray")
             if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))

@@ -86,7 +86,7 @@ class PhotoSource:
                 self.photos.append((path.stem, self._shrink(load_picture(path))))
             except LavinditError as error:
                 self.bad.append(str(error))
-        if len(self.bad) > max_bad_share * len(paths):
+        if len(self.bad) > max_bad_share * len(paths) or not self.photos:
             listing = "; ".join(self.bad[:20])
             raise LavinditError(f"{len(self.bad)} of {len(paths)} photographs are unreadable: {listing}")
 
@@ -114,5 +114,6 @@ class PhotoSource:
     def _shrink(photo: Tensor) -> Tensor:
         """Keep a photograph as uint8, at most 512 pixels on its longer side."""
         scale = min(1.0, LARGEST_SIDE / max(photo.shape[2:]))
-        small = resize(photo, round(photo.shape[2] * scale), round(photo.shape[3] * scale))
+        height, width = (max(1, round(side * scale)) for side in photo.shape[2:])
+        small = resize(photo, height, width)
         return (small * 255).round().to(torch.uint8)
