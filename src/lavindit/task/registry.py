@@ -42,13 +42,15 @@ def all_tasks() -> dict[str, Task]:
 def get_task(name: str | Path) -> Task:
     """The task of a registered name, of a plugin file `*.py`, or of a folder of pairs.
 
+    A registered name wins over a folder of that name, which `./NAME` still names.
+
     Raises:
         LavinditError: There is none; the message offers names that are near.
     """
     path = Path(name)
     if path.suffix == ".py" and path.is_file():
         return _task_of(_import_file(path), str(path))
-    if path.is_dir():
+    if path.is_dir() and str(name) not in all_tasks():
         return FolderTask(path)
     tasks = all_tasks()
     if str(name) in tasks:
@@ -84,14 +86,15 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _task_of(module: ModuleType, origin: str) -> Task:
-    classes = [
+    defined = [
         value
         for value in vars(module).values()
-        if inspect.isclass(value)
-        and issubclass(value, Task)
-        and value.__module__ == module.__name__
-        and not inspect.isabstract(value)
+        if inspect.isclass(value) and issubclass(value, Task) and value.__module__ == module.__name__
     ]
+    classes = [value for value in defined if not inspect.isabstract(value)]
+    if len(defined) == 1 and not classes:
+        methods = ", ".join(sorted(defined[0].__abstractmethods__))
+        raise LavinditError(f"task plugin {origin}: {defined[0].__name__} lacks {methods}")
     if len(classes) != 1:
         raise LavinditError(f"task plugin {origin} must define exactly one Task class, it defines {len(classes)}")
     task = classes[0]()
