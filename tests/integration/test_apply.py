@@ -1,0 +1,207 @@
+"""`lavindit apply` and `Engine.apply`: a person's own pictures in, answers of the same size out."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import lavindit
+from lavindit.inference import Engine
+from lavindit.pictures import load_picture, save_picture
+from lavindit.types import Prediction
+
+Cli = Callable[[list[object]], Any]
+
+
+def picture(height: int = 80, width: int = 100, seed: int = 0) -> Tensor:
+    """Coloured blocks, so that an answer has something to depend on."""
+    coarse = torch.rand(3, 1, 4, 5, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.interpolate(coarse, (1, height, width)[1:], mode="nearest")
+
+
+@pytest.fixture
+def engine(tiny_model_dir: Path) -> Engine:
+    return lavindit.load(tiny_model_dir)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    save_picture(picture(), tmp_path / "photo.png")
+    for number in range(5):
+        shown = picture(40, 50, seed=10 + number)
+        save_picture(shown, tmp_path / "negative" / f"{number}_input.png")
+        save_picture(1 - shown, tmp_path / "negative" / f"{number}_target.png")
+    return tmp_path
+
+
+@pytest.fixture
+def apply(desk: Path, run_cli: Cli, tiny_model_dir: Path) -> Callable[..., str]:
+    """Runs `lavindit apply` and expects it to go well; gives what it says."""
+
+    def run(*options: object, task: str = "colorization", query: str = "photo.png", out: str = "out") -> str:
+        fixed = ["--task", task, "--query", query, "--out", out, "--model", tiny_model_dir]
+        ran = run_cli(["apply", *fixed, *options])
+        assert (ran.code, ran.stderr) == (0, "")
+        return ran.stdout
+
+    return run
+
+
+def read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())
+
+
+class TestCommand:
+    @pytest.mark.parametrize("task", ["colorization", "depth_estimation", "foreground_segmentation"])
+    def test_answer_has_the_size_of_the_query(self, desk: Path, apply: Callable[..., str], task: str) -> None:
+        said = apply(task=task)
+        assert f"wrote out/photo_{task}.png" in said
+        with Image.open(desk / "out" / f"photo_{task}.png") as image:
+            assert (image.format, image.size, image.mode) == ("PNG", (100, 80), "RGB")
+            assert len(image.getcolors(8000) or range(8000)) > 10
+
+    def test_the_same_seed_gives_the_same_bytes(self, desk: Path, apply: Callable[..., str]) -> None:
+        for out, seed in (("a", 3), ("b", 3), ("c", 4)):
+            apply("--seed", seed, out=out)
+        first, again, other = ((desk / out / "photo_colorization.png").read_bytes() for out in "abc")
+        assert first == again
+        assert first != other
+
+    def test_a_folder_of_five_pairs_is_a_task(self, desk: Path, apply: Callable[..., str]) -> None:
+        apply("--pairs", 5, task="negative")
+        assert load_picture(desk / "out" / "photo_negative.png").shape == (3, 1, 80, 100)
+        (application,) = read(desk / "out" / "result.json")["applications"]
+        assert application["task"] == "negative"
+        assert application["figures"] == []
+        assert application["strip"]["truth"] is None
+        context = application["strip"]["context"]
+        assert len(context) == 5
+        for shown, target in context:
+            difference = load_picture(desk / "out" / target) - (1 - load_picture(desk / "out" / shown))
+            assert float(difference.abs().mean()) < 0.01
+
+    def test_corrupt_scores_the_answer(self, desk: Path, apply: Callable[..., str]) -> None:
+        apply("--corrupt")
+        (application,) = read(desk / "out" / "result.json")["applications"]
+        figures = {figure["metric"]: figure for figure in application["figures"]}
+        assert set(figures) == {"psnr", "ssim", "mse"}
+        strip = application["strip"]
+        truth, query, answer = (load_picture(desk / "out" / strip[name]) for name in ("truth", "query", "answer"))
+        assert float((query[0] - query[2]).abs().max()) == 0
+        assert float((truth[0] - truth[2]).abs().max()) > 0.1
+        for figure, shown in ((figures["mse"]["answer"], answer), (figures["mse"]["baselines"]["query"], query)):
+            assert figure == pytest.approx(float((shown - truth).square().mean()), rel=0.02)
+        assert figures["psnr"]["answer"] == pytest.approx(-10 * np.log10(figures["mse"]["answer"]), abs=1e-3)
+
+    def test_native_writes_metres(self, desk: Path, apply: Callable[..., str]) -> None:
+        apply("--native", task="depth_estimation")
+        depth_m = np.load(desk / "out" / "photo_depth_estimation.npy")
+        assert depth_m.shape == (1, 1, 80, 100)
+        assert 0.5 - 1e-4 <= depth_m.min() < depth_m.max() <= 30 + 1e-3
+        gray = load_picture(desk / "out" / "photo_depth_estimation.png").mean(0)[0].double().numpy()
+        assert np.abs(0.5 * 60**gray - depth_m[0, 0]).max() < 30 * 0.02
+
+    def test_steps_are_taken(self, desk: Path, apply: Callable[..., str]) -> None:
+        for out, options in (("own", []), ("two", ["--steps", 2]), ("three", ["--steps", 3])):
+            apply(*options, out=out)
+        own, two, three = ((desk / out / "photo_colorization.png").read_bytes() for out in ("own", "two", "three"))
+        assert own == two
+        assert own != three
+
+    def test_answers_add_up_in_one_report(self, desk: Path, apply: Callable[..., str], run_cli: Cli) -> None:
+        apply("--report", "run")
+        apply("--report", "run", task="negative")
+        apply("--report", "run", "--overwrite", "--seed", 1)
+        tasks = [application["task"] for application in read(desk / "run" / "result.json")["applications"]]
+        assert sorted(tasks) == ["colorization", "negative"]
+        ran = run_cli(["report", "run"])
+        assert (ran.code, ran.stderr) == (0, "")
+        assert "negative" in (desk / "run" / "report.html").read_text()
+
+    def test_model_of_the_environment(
+        self, desk: Path, run_cli: Cli, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("LAVINDIT_MODEL", str(tiny_model_dir.parent))  # a run folder will do
+        ran = run_cli(["apply", "--task", "colorization", "--query", "photo.png", "--out", "out"])
+        assert (ran.code, ran.stderr) == (0, "")
+
+
+class TestEngine:
+    def test_a_batch_equals_one_by_one(self, engine: Engine) -> None:
+        queries = [picture(seed=seed) for seed in range(3)]
+        together = [prediction for _, prediction in engine.apply_all("depth_estimation", queries, pairs=2)]
+        split = [prediction for _, prediction in engine.apply_all("depth_estimation", queries, pairs=2, batch_size=1)]
+        for one, other in zip(together, split, strict=True):
+            assert one.sample_id == other.sample_id
+            torch.testing.assert_close(one.image, other.image, rtol=0, atol=1e-4)
+        assert float((together[0].image - together[1].image).abs().mean()) > 1e-3
+
+    def test_files_in_a_batch_equal_each_alone(self, engine: Engine, tmp_path: Path) -> None:
+        """Noise belongs to the file's name, not to its place among the queries."""
+        files = [tmp_path / f"{name}.png" for name in "abc"]
+        for seed, path in enumerate(files):
+            save_picture(picture(seed=seed), path)
+        together = engine.apply("colorization", files, pairs=2)
+        assert isinstance(together, list)
+        for path, one in zip(files, together, strict=True):
+            alone = engine.apply("colorization", path, pairs=2)
+            assert isinstance(alone, Prediction)
+            torch.testing.assert_close(one.image, alone.image, rtol=0, atol=1e-4)
+
+    @pytest.mark.parametrize("task", ["inpainting", "motion_deblurring"])
+    def test_corrupted_queries_do_not_depend_on_their_company(self, engine: Engine, tmp_path: Path, task: str) -> None:
+        files = [tmp_path / f"{name}.png" for name in "ab"]
+        for path in files:
+            save_picture(picture(64, 64), path)
+        together = engine.apply_all(task, files, pairs=1, corrupt=True)
+        alone = engine.apply_all(task, files[1:], pairs=1, corrupt=True)
+        assert torch.equal(together[1][0].query.input, alone[0][0].query.input)
+
+    @pytest.mark.parametrize("size", [(64, 64), (37, 91), (8, 8), (130, 20)])
+    def test_any_size(self, engine: Engine, size: tuple[int, int]) -> None:
+        prediction = engine.apply("normal_estimation", picture(*size), pairs=1)
+        assert isinstance(prediction, Prediction)
+        assert prediction.image.shape == (3, 1, *size)
+        assert prediction.native.shape == (3, 1, *size)
+        assert 0 <= float(prediction.image.min()) <= float(prediction.image.max()) <= 1
+
+    def test_the_answer_depends_on_the_pairs_and_on_the_query(self, engine: Engine, desk: Path) -> None:
+        task, query = str(desk / "negative"), picture(64, 64)
+        first = engine.apply(task, query, pairs=3)
+        other_query = engine.apply(task, 1 - query, pairs=3)
+        for number in range(5):
+            path = desk / "negative" / f"{number}_target.png"
+            save_picture(1 - load_picture(path), path)
+        other_pairs = engine.apply(task, query, pairs=3)
+        for other in (other_query, other_pairs):
+            assert float((first.image - other.image).abs().mean()) > 1e-4
+
+    def test_a_colour_photograph_is_asked_for_as_gray(self, engine: Engine) -> None:
+        ((episode, _),) = engine.apply_all("colorization", [picture()], pairs=1)
+        assert torch.equal(episode.query.input[0], episode.query.input[2])
+
+    def test_guidance_of_one_is_none(self, engine: Engine) -> None:
+        plain, one, three = (
+            engine.apply("colorization", picture(), pairs=1, guidance=guidance).image for guidance in (None, 1.0, 3.0)
+        )
+        assert torch.equal(plain, one)
+        assert not torch.equal(plain, three)
+
+
+class TestSave:
+    def test_picture_and_native(self, tmp_path: Path) -> None:
+        image = (picture(6, 5) * 255).round() / 255
+        native = torch.linspace(1, 2, 30).view(1, 1, 6, 5)
+        prediction = Prediction("depth_estimation", "mine", image, native, "m", 0.1)
+        prediction.save(tmp_path / "new" / "a.png")
+        assert torch.equal(load_picture(tmp_path / "new" / "a.png"), image)
+        assert not (tmp_path / "new" / "a.npy").exists()
+        prediction.save(str(tmp_path / "b.png"), native=True)
+        assert np.array_equal(np.load(tmp_path / "b.npy"), native.numpy())
