@@ -183,6 +183,13 @@ class TestEngine:
         for other in (other_query, other_pairs):
             assert float((first.image - other.image).abs().mean()) > 1e-4
 
+    def test_the_seed_also_draws_the_noise(self, engine: Engine, tmp_path: Path) -> None:
+        for part in ("input", "target"):
+            save_picture(picture(64, 64), tmp_path / f"only_{part}.png")  # one pair: the context is always the same
+        first, again, other = (engine.apply(tmp_path, picture(), pairs=1, seed=seed).image for seed in (0, 0, 1))
+        assert torch.equal(first, again)
+        assert float((first - other).abs().mean()) > 1e-4
+
     def test_a_colour_photograph_is_asked_for_as_gray(self, engine: Engine) -> None:
         ((episode, _),) = engine.apply_all("colorization", [picture()], pairs=1)
         assert torch.equal(episode.query.input[0], episode.query.input[2])
