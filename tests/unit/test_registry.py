@@ -96,7 +96,7 @@ def test_plugin_file(plugin: Path) -> None:
         ("class Mine(Task)", "class Other(Task): pass\nclass Mine(Other)", None),
         ("    version = 1\n", "", "lacks version"),
         ('    summary = "Mine."\n', "", "lacks summary"),
-        ("columns = ", "colums = ", "lacks columns"),
+        ("columns = ", "table = ", "lacks columns"),
         (", headline=True", "", "exactly one column as headline"),
         ('"min")', '"min", headline=True)', "exactly one column as headline"),
         ("def make_metric", "def make_metrics", "Mine lacks make_metric"),
