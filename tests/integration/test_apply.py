@@ -88,7 +88,8 @@ class TestCommand:
             assert float(difference.abs().mean()) < 0.01
 
     def test_corrupt_scores_the_answer(self, desk: Path, apply: Callable[..., str]) -> None:
-        apply("--corrupt")
+        save_picture(picture(96, 96), desk / "square.png")  # square: nothing is padded, all is scored
+        apply("--corrupt", query="square.png")
         (application,) = read(desk / "out" / "result.json")["applications"]
         figures = {figure["metric"]: figure for figure in application["figures"]}
         assert set(figures) == {"psnr", "ssim", "mse"}
@@ -136,8 +137,10 @@ class TestCommand:
 class TestEngine:
     def test_a_batch_equals_one_by_one(self, engine: Engine) -> None:
         queries = [picture(seed=seed) for seed in range(3)]
-        together = [prediction for _, prediction in engine.apply_all("depth_estimation", queries, pairs=2)]
-        split = [prediction for _, prediction in engine.apply_all("depth_estimation", queries, pairs=2, batch_size=1)]
+        together, split = (
+            [answer.prediction for answer in engine.apply_all("depth_estimation", queries, pairs=2, batch_size=size)]
+            for size in (3, 1)
+        )
         for one, other in zip(together, split, strict=True):
             assert one.sample_id == other.sample_id
             torch.testing.assert_close(one.image, other.image, rtol=0, atol=1e-4)
@@ -162,7 +165,7 @@ class TestEngine:
             save_picture(picture(64, 64), path)
         together = engine.apply_all(task, files, pairs=1, corrupt=True)
         alone = engine.apply_all(task, files[1:], pairs=1, corrupt=True)
-        assert torch.equal(together[1][0].query.input, alone[0][0].query.input)
+        assert torch.equal(together[1].episode.query.input, alone[0].episode.query.input)
 
     @pytest.mark.parametrize("size", [(64, 64), (37, 91), (8, 8), (130, 20)])
     def test_any_size(self, engine: Engine, size: tuple[int, int]) -> None:
@@ -191,8 +194,9 @@ class TestEngine:
         assert float((first - other).abs().mean()) > 1e-4
 
     def test_a_colour_photograph_is_asked_for_as_gray(self, engine: Engine) -> None:
-        ((episode, _),) = engine.apply_all("colorization", [picture()], pairs=1)
-        assert torch.equal(episode.query.input[0], episode.query.input[2])
+        (answer,) = engine.apply_all("colorization", [picture()], pairs=1)
+        red, _, blue = answer.episode.query.input
+        assert torch.equal(red, blue)
 
     def test_guidance_of_one_is_none(self, engine: Engine) -> None:
         plain, one, three = (
