@@ -234,7 +234,7 @@ class TestFit:
         ("option", "words"),
         [
             ("--trainer.default_root_dir=file/run", ("cannot write to the run folder file/run",)),
-            ("--data.source.resolution=60", ("resolution 60", "multiple of 8")),
+            ("--data.source.resolution=60", ("resolution 60", "multiple of")),
             ("--data.tasks=[colorisation]", ("'colorisation'", "did you mean colorization")),
             ("--data.weights={depth: 1}", ("weights name depth",)),
             ("--data.min_pairs=5", ("min_pairs 5", "max_pairs 2")),
