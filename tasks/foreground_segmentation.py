@@ -18,7 +18,10 @@ class ForegroundSegmentation(Task):
     requires = frozenset({"instance_ids"})
     held_out = True
     columns = (Column("miou", "%", "max", headline=True),)
-    protocol = "Class-wise mIoU of the answer above 0.5: intersection and union are summed over queries of a class."
+    protocol = (
+        "Intersection over union of the answer above 0.5, summed over queries of a class and averaged over classes. "
+        "On the embedded world all objects are one class."
+    )
 
     def make_codec(self, generator: torch.Generator) -> Codec:
         """White objects on black."""

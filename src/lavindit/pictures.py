@@ -125,6 +125,12 @@ class Letterbox:
         right, bottom = self.size - self.inner_width - self.left, self.size - self.inner_height - self.top
         return F.pad(inner, (self.left, right, self.top, bottom), mode="replicate")
 
+    def inside(self) -> Tensor:
+        """Mask [1, 1, size, size] of what is picture and not padding."""
+        mask = torch.zeros(1, 1, self.size, self.size, dtype=torch.bool)
+        mask[:, :, self.top : self.top + self.inner_height, self.left : self.left + self.inner_width] = True
+        return mask
+
     def undo(self, picture: Tensor) -> Tensor:
         """[3, T, size, size] -> [3, T, height, width]."""
         rows = slice(self.top, self.top + self.inner_height)

@@ -183,7 +183,7 @@ class TestHeldOut:
 
     def test_alone_is_an_error(self) -> None:
         with pytest.raises(LavinditError, match="held out"):
-            EpisodeData(tasks=["foreground_segmentation"], source=SCENES).train_dataloader()
+            EpisodeData(tasks=["foreground_segmentation"], source=SCENES).setup("fit")
 
 
 class TestFolder:

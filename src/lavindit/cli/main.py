@@ -34,7 +34,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     except LavinditError as error:
         _fail(str(error))
     except KeyboardInterrupt:
-        print("lavindit: interrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -50,12 +49,12 @@ def _dispatch(arguments: list[str]) -> None:
 
         print(f"lavindit {__version__}")
     elif command in TRAINER_COMMANDS:
-        _quiet_libraries()
+        _prepare(arguments)
         from lavindit.cli.train import run_trainer
 
         run_trainer(arguments)
     elif command in ("apply", "report", "tasks"):
-        _quiet_libraries()
+        _prepare(arguments)
         from lavindit.cli import tools
 
         getattr(tools, f"run_{command}")(rest)
@@ -63,10 +62,15 @@ def _dispatch(arguments: list[str]) -> None:
         _fail(f"unknown command {command!r}; there are {', '.join((*TRAINER_COMMANDS, 'report', 'apply', 'tasks'))}")
 
 
-def _quiet_libraries() -> None:
-    """Keep what libraries say about themselves off a person's screen."""
+def _prepare(arguments: list[str]) -> None:
+    """Remember the command for results, and keep what libraries say about themselves off a person's screen."""
+    from lavindit.report import note_command
+
+    note_command(arguments)
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
+    for message in ("Found .* in eval mode", ".*callbacks used to create the checkpoint", ".*`?`?compute`?`? method of"):
+        warnings.filterwarnings("ignore", message=message)
     for name in ("pytorch.utilities.rank_zero", "pytorch.accelerators.cuda", "fabric.utilities.seed"):
         logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
 

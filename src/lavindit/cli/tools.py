@@ -2,20 +2,18 @@
 
 import argparse
 import os
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
 from lavindit import __version__
 from lavindit.errors import LavinditError
 from lavindit.inference import Engine, load, write_strip
 from lavindit.inference.scorer import score_application
-from lavindit.pictures import Letterbox
-from lavindit.report import current_commit, describe_machine, write_report
+from lavindit.report import current_command, current_commit, describe_machine, write_report
 from lavindit.report.schema import RESULT_NAME, Application, RunResult, read_result, write_result
 from lavindit.report.terminal import print_result
 from lavindit.task import Task, all_tasks, get_task
@@ -102,14 +100,22 @@ def run_apply(arguments: list[str]) -> None:
     )
     run = chosen.report or chosen.out
     applications = []
-    for (episode, prediction), path in zip(answers, files, strict=True):
-        prediction.save(path, native=chosen.native)
-        print(f"wrote {path}")
-        answer = _at_model_size(engine, prediction.image)
-        figures = score_application(get_task(chosen.task), episode, answer) if chosen.corrupt else []
-        strip = write_strip(episode, answer, run, "pictures/applied", with_truth=chosen.corrupt)
-        applications.append(Application(episode.task, episode.sample_id, strip, prediction.seconds, figures))
-    _record_applications(run, applications, engine, chosen.seed)
+    for answer, path in zip(answers, files, strict=True):
+        answer.prediction.save(path, native=chosen.native)
+        height, width = answer.prediction.image.shape[2:]
+        size = engine.resolution
+        note = "" if height == width == size else f" ({width}x{height}, resized and padded to {size}x{size} to be answered)"
+        print(f"wrote {path}{note}")
+        episode = answer.episode
+        figures = score_application(get_task(chosen.task), episode, answer.square) if chosen.corrupt else []
+        strip = write_strip(episode, answer.square, run, "pictures/applied", with_truth=chosen.corrupt)
+        applications.append(Application(episode.task, episode.sample_id, strip, answer.prediction.seconds, figures))
+    settings = {
+        "steps": chosen.steps or engine.sampling.steps,
+        "guidance": engine.sampling.guidance if chosen.guidance is None else chosen.guidance,
+        "pairs": chosen.pairs,
+    }
+    _record_applications(run, applications, engine, chosen.seed, settings)
     print(f"added to {run / RESULT_NAME}; `lavindit report {run}` makes pages of it")
 
 
@@ -151,11 +157,9 @@ def _find_model(named: Path | None) -> Path:
     )
 
 
-def _at_model_size(engine: Engine, image: Tensor) -> Tensor:
-    return Letterbox(image, engine.resolution).apply(image)
-
-
-def _record_applications(run: Path, applications: list[Application], engine: Engine, seed: int) -> None:
+def _record_applications(
+    run: Path, applications: list[Application], engine: Engine, seed: int, settings: dict[str, Any]
+) -> None:
     """Add applications to a run's result, in place of earlier ones of the same task and query."""
     path = run / RESULT_NAME
     if path.exists():
@@ -163,12 +167,12 @@ def _record_applications(run: Path, applications: list[Application], engine: Eng
     else:
         result = RunResult(
             lavindit_version=__version__,
-            command=" ".join(["lavindit", *sys.argv[1:]]),
+            command=current_command(),
             seed=seed,
             commit=current_commit(),
             machine=describe_machine(),
             model={"kind": "jdit", **engine.info},
-            settings={"steps": engine.sampling.steps},
+            settings=settings,
             data={},
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             tasks=[],

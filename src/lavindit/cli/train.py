@@ -41,6 +41,16 @@ class Parser(LightningArgumentParser):
         raise LavinditError(f"{_essence(message)}; see `lavindit fit --help`") from ex
 
 
+class SaveRunConfig(SaveConfigCallback):
+    """Keeps the composed config of a training in RUN/config.yaml."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write it when training starts."""
+        if stage == "fit":
+            path = Path(trainer.default_root_dir) / "config.yaml"
+            self.parser.save(self.config, str(path), skip_none=False, overwrite=True, multifile=False)
+
+
 class LavinditCLI(LightningCLI):
     """LightningCLI with run folders that resume."""
 
@@ -136,17 +146,23 @@ def run_trainer(arguments: list[str]) -> None:
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     sys.argv = [sys.argv[0], *expand_configs(arguments)]  # LightningCLI wants its arguments there
-    LavinditCLI(
-        LightningModule,
-        EpisodeData,
-        subclass_mode_model=True,
-        parser_class=Parser,
-        save_config_callback=SaveConfigCallback,
-        save_config_kwargs={"overwrite": True},
-        auto_configure_optimizers=False,
-        seed_everything_default=0,
-        trainer_defaults={"default_root_dir": "runs/unnamed", "use_distributed_sampler": False},
-    )
+    try:
+        LavinditCLI(
+            LightningModule,
+            EpisodeData,
+            subclass_mode_model=True,
+            parser_class=Parser,
+            save_config_callback=SaveRunConfig,
+            save_config_kwargs={"save_to_log_dir": False},
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            trainer_defaults={"default_root_dir": "runs/unnamed", "use_distributed_sampler": False},
+        )
+    except SystemExit:
+        # Lightning ends an interrupted run by exit(1); main() knows what to say of an interruption.
+        if FinalState.interrupted:
+            raise KeyboardInterrupt from None
+        raise
 
 
 def _essence(message: str) -> str:

@@ -54,4 +54,4 @@ def motion_blur(picture: Tensor, generator: torch.Generator, length_px: tuple[fl
     radius = kernel.shape[0] // 2
     channels, frames = picture.shape[:2]
     planes = F.pad(picture.flatten(0, 1)[:, None], (radius,) * 4, mode="replicate")
-    return F.conv2d(planes, kernel[None, None])[:, 0].unflatten(0, (channels, frames))
+    return F.conv2d(planes, kernel[None, None])[:, 0].unflatten(0, (channels, frames)).clamp(0, 1)

@@ -1,7 +1,7 @@
 """The Lightning data module: which tasks, which scenes, how many pairs."""
 
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader, SequentialSampler
+from torch.utils.data import ConcatDataset, DataLoader, SequentialSampler
 
 from lavindit.data.episodes import EpisodeMaker
 from lavindit.data.mixture import EpisodeMixture, EpisodeTest, StreamSampler
@@ -54,9 +54,16 @@ class EpisodeData(LightningDataModule):
         self.pairs, self.eval_pairs = (min_pairs, max_pairs), eval_pairs
         self.val_samples, self.test_samples = val_samples, test_samples
         self.seed, self.workers = seed, workers
+        if min(batch_size, eval_batch_size) < 1 or min(source.scenes, source.test_scenes) < 1:
+            raise LavinditError("batch_size, eval_batch_size, scenes and test_scenes must be at least 1")
         unknown = set(self.weights) - {task.name for task in self.tasks}
         if unknown:
             raise LavinditError(f"weights name {', '.join(sorted(unknown))}, which are not among the tasks")
+
+    def setup(self, stage: str) -> None:
+        """Refuse to train on nothing."""
+        if stage == "fit" and not self.trained_tasks:
+            raise LavinditError("every task named is held out of training; name one that is not")
 
     @property
     def trained_tasks(self) -> list[Task]:
@@ -66,8 +73,6 @@ class EpisodeData(LightningDataModule):
     def train_dataloader(self) -> DataLoader[EpisodeBatch]:
         """Endless stream; a resumed run goes on where it stopped."""
         trained = self.trained_tasks
-        if not trained:
-            raise LavinditError("every task named is held out of training; name one that is not")
         rank, processes, done = 0, 1, 0
         if self.trainer is not None:
             rank, processes = self.trainer.global_rank, self.trainer.world_size
@@ -76,13 +81,15 @@ class EpisodeData(LightningDataModule):
         mixture = EpisodeMixture(makers, self.weights, self.batch_size, self.pairs, self.seed, processes)
         return self._loader(mixture, StreamSampler(done, rank, processes))
 
-    def val_dataloader(self) -> list[DataLoader[EpisodeBatch]]:
-        """One loader a trained task."""
-        return [self._eval_loader(task, "val", self.val_samples) for task in self.trained_tasks]
+    def val_dataloader(self) -> DataLoader[EpisodeBatch]:
+        """All trained tasks, one after the other: their losses make one mean."""
+        dataset = ConcatDataset([self._eval_set(task, "val", self.val_samples) for task in self.trained_tasks])
+        return self._loader(dataset, SequentialSampler(dataset))
 
     def test_dataloader(self) -> list[DataLoader[EpisodeBatch]]:
         """One loader a task, held-out ones included."""
-        return [self._eval_loader(task, "test", self.test_samples) for task in self.tasks]
+        datasets = [self._eval_set(task, "test", self.test_samples) for task in self.tasks]
+        return [self._loader(dataset, SequentialSampler(dataset)) for dataset in datasets]
 
     def predict_dataloader(self) -> list[DataLoader[EpisodeBatch]]:
         """As `test_dataloader`."""
@@ -92,10 +99,8 @@ class EpisodeData(LightningDataModule):
         """Move the stacked pictures; the truth stays where metrics are computed."""
         return batch.to(device)
 
-    def _eval_loader(self, task: Task, split: str, samples: int) -> DataLoader[EpisodeBatch]:
-        maker = EpisodeMaker(task, split, self.source)
-        dataset = EpisodeTest(maker, samples, self.eval_batch_size, self.eval_pairs, self.seed)
-        return self._loader(dataset, SequentialSampler(dataset))
+    def _eval_set(self, task: Task, split: str, samples: int) -> EpisodeTest:
+        return EpisodeTest(EpisodeMaker(task, split, self.source), samples, self.eval_batch_size, self.eval_pairs, self.seed)
 
     def _loader(self, dataset, sampler) -> DataLoader[EpisodeBatch]:
         return DataLoader(

@@ -1,5 +1,6 @@
 """Photographs: any folder of images; by default those inside scikit-image."""
 
+import logging
 from importlib.resources import files
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from lavindit.errors import LavinditError
 from lavindit.flow.noise import seed_from
 from lavindit.pictures import list_images, load_picture, resize
 from lavindit.types import Scene
+
+_log = logging.getLogger(__name__)
 
 BUNDLED_TRAIN = (
     "rocket.jpg",
@@ -89,6 +92,8 @@ class PhotoSource:
         if len(self.bad) > max_bad_share * len(paths) or not self.photos:
             listing = "; ".join(self.bad[:20])
             raise LavinditError(f"{len(self.bad)} of {len(paths)} photographs are unreadable: {listing}")
+        if self.bad:
+            _log.warning("skipped %d of %d photographs (%s): %s", len(self.bad), len(paths), split, "; ".join(self.bad))
 
     def __len__(self) -> int:
         return self.scenes
@@ -96,18 +101,15 @@ class PhotoSource:
     def __getitem__(self, index: int) -> Scene:
         """Crop `index`."""
         generator = torch.Generator().manual_seed(seed_from("photo", self.seed, self.split, index))
-        which, mirror = (
-            torch.randint(len(self.photos), (1,), generator=generator).item(),
-            torch.rand(1, generator=generator),
-        )
-        name, pixels = self.photos[int(which)]
-        photo = pixels.float() / 255
-        smallest = min(photo.shape[2:])
-        low = min(self.resolution, smallest)
-        side = low + int(torch.rand(1, generator=generator) * (smallest - low + 1))
-        top = int(torch.rand(1, generator=generator) * (photo.shape[2] - side + 1))
-        left = int(torch.rand(1, generator=generator) * (photo.shape[3] - side + 1))
-        crop = resize(photo[:, :, top : top + side, left : left + side], self.resolution, self.resolution)
+        which = int(torch.randint(len(self.photos), (1,), generator=generator))
+        mirror, size, down, right = torch.rand(4, generator=generator).tolist()
+        name, photo = self.photos[which]
+        height, width = photo.shape[2:]
+        low = min(self.resolution, height, width)
+        side = low + int(size * (min(height, width) - low + 1))
+        top, left = int(down * (height - side + 1)), int(right * (width - side + 1))
+        crop = photo[:, :, top : top + side, left : left + side].float() / 255
+        crop = resize(crop, self.resolution, self.resolution)
         return Scene(f"{name}-{index}", crop.flip(3) if mirror < 0.5 else crop)
 
     @staticmethod

@@ -17,11 +17,13 @@ class SourceConfig:
     """The framework's own scenes.
 
     Attributes:
-        resolution: Side in pixels, a multiple of 8.
+        resolution: Side in pixels, a multiple of 16: 8 for the VAE, twice that for the J-DiT's 2x2 patches.
         scenes: Scenes of the training split; each is rendered once and kept.
         test_scenes: Scenes of the validation and of the test split.
         seed: Seed of the scenes.
         photos: Folder of photographs; None: those inside scikit-image.
+        max_bad_photos: Share of unreadable files in that folder above which a run stops; below it they are skipped,
+            counted and named.
         photo_share: Share of photographs among the training scenes of tasks that need nothing but colours.
     """
 
@@ -30,11 +32,15 @@ class SourceConfig:
     test_scenes: int = 512
     seed: int = 0
     photos: str | None = None
+    max_bad_photos: float = 0.05
     photo_share: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.resolution % 8 or self.resolution < 16:
-            raise LavinditError(f"resolution {self.resolution} must be a multiple of 8, 16 or more")
+        if self.resolution % 16 or self.resolution < 16:
+            nearest = max(16, round(self.resolution / 16) * 16)
+            raise LavinditError(
+                f"resolution {self.resolution} must be a multiple of 16 (VAE 8, patch 2); try {nearest}"
+            )
 
 
 class BlendedSource:
@@ -69,8 +75,9 @@ def _world(config: SourceConfig, split: str, frames: int) -> WorldSource:
 
 @lru_cache(maxsize=16)
 def _photos(config: SourceConfig, split: str) -> PhotoSource:
+    folder = Path(config.photos) if config.photos else None
     return PhotoSource(
-        split, config.resolution, seed=config.seed, folder=Path(config.photos) if config.photos else None
+        split, config.resolution, seed=config.seed, folder=folder, max_bad_share=config.max_bad_photos
     )
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -23,6 +23,21 @@ CONTEXT_SCENES = 256
 Query = str | Path | Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """An answer, and what the model saw.
+
+    Attributes:
+        episode: Context and query at the model's resolution; padding of the query is not valid.
+        square: The answer at the model's resolution [3, T, size, size].
+        prediction: The answer at the query's own size.
+    """
+
+    episode: Episode
+    square: Tensor
+    prediction: Prediction
+
+
 class Engine:
     """A model that answers.
 
@@ -34,8 +49,7 @@ class Engine:
 
     def __init__(self, vae: STVAE, jdit: JDiT, info: dict) -> None:
         self.vae, self.jdit, self.info = vae.eval(), jdit.eval(), info
-        self.resolution: int = info.get("resolution", 64)
-        self.sampling = SamplingConfig(**info.get("sampling", {}))
+        self.resolution, self.sampling = _defaults(info)
 
     def apply(
         self,
@@ -68,9 +82,9 @@ class Engine:
             LavinditError: Unknown task, unreadable query, too few pairs.
         """
         if isinstance(query, (str, Path, Tensor)):
-            return self.apply_all(task, [query], pairs, steps, guidance, seed, batch_size)[0][1]
+            return self.apply_all(task, [query], pairs, steps, guidance, seed, batch_size)[0].prediction
         answers = self.apply_all(task, list(query), pairs, steps, guidance, seed, batch_size)
-        return [prediction for _, prediction in answers]
+        return [answer.prediction for answer in answers]
 
     def apply_all(
         self,
@@ -82,8 +96,8 @@ class Engine:
         seed: int = 0,
         batch_size: int = 16,
         corrupt: bool = False,
-    ) -> list[tuple[Episode, Prediction]]:
-        """As `apply`, with the episode of each query at the model's resolution.
+    ) -> list["Answer"]:
+        """As `apply`, with the episode of each query as the model saw it.
 
         With `corrupt`, queries are clean pictures: the task makes its input from them (a hole, a blur), and the
         episode's truth is known.
@@ -98,7 +112,7 @@ class Engine:
             guidance=self.sampling.guidance if guidance is None else guidance,
         )
         pictures = [load_picture(query) if isinstance(query, (str, Path)) else query for query in queries]
-        names = [Path(query).stem if isinstance(query, (str, Path)) else str(i) for i, query in enumerate(queries)]
+        names = [_name(query, picture) for query, picture in zip(queries, pictures, strict=True)]
         episodes, boxes = self._episodes(task, pictures, names, pairs, seed, corrupt)
         found = []
         for first in range(0, len(episodes), batch_size):
@@ -107,7 +121,7 @@ class Engine:
             answers = answer_batch(self.vae, self.jdit, collate(chunk).to(self._device()), sampling).cpu()
             seconds = (time.perf_counter() - start) / len(chunk)
             for episode, box, answer in zip(chunk, boxes[first:], answers, strict=False):
-                found.append((episode, _prediction(episode, box.undo(answer), seconds)))
+                found.append(Answer(episode, answer, _prediction(episode, box.undo(answer), seconds)))
         return found
 
     def _episodes(
@@ -122,7 +136,9 @@ class Engine:
         for picture, name in zip(pictures, names, strict=True):
             box = Letterbox(picture, self.resolution)
             square = box.apply(picture)
-            pair = self._query_pair(task, codec, square, generator, corrupt)
+            own = torch.Generator().manual_seed(seed_from("query", seed, task.name, name))
+            pair = self._query_pair(task, codec, square, own, corrupt)
+            pair = replace(pair, valid=pair.valid & box.inside())
             episodes.append(Episode(task.name, f"{task.name}/{name}", context, pair, codec))
             boxes.append(box)
         return episodes, boxes
@@ -138,6 +154,24 @@ class Engine:
 
     def _device(self) -> torch.device:
         return next(self.jdit.parameters()).device
+
+
+def _defaults(info: dict) -> tuple[int, SamplingConfig]:
+    """Resolution and sampling that a model directory states."""
+    try:
+        resolution = info.get("resolution", 64)
+        if not isinstance(resolution, int):
+            raise TypeError(f"resolution is {resolution!r}, not a whole number")
+        return resolution, SamplingConfig(**info.get("sampling", {}))
+    except TypeError as error:
+        raise LavinditError(f"the model's config.json has info that this version cannot use: {error}") from error
+
+
+def _name(query: Query, picture: Tensor) -> str:
+    """A name that is the query's own, wherever it stands in a list: its file's, or one made from its pixels."""
+    if isinstance(query, (str, Path)):
+        return Path(query).stem
+    return f"{seed_from(picture.double().mean().item(), tuple(picture.shape)):x}"
 
 
 def _prediction(episode: Episode, image: Tensor, seconds: float) -> Prediction:

@@ -3,13 +3,17 @@
 import math
 import os
 import platform
+import shlex
 import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 GIT_TIMEOUT_S = 3.0
+_command: list[str] = []
 # A new file there changes what runs, though git does not track it yet; elsewhere it is a person's own business.
 CODE_FOLDERS = ("src/", "tasks/", "configs/")
 
@@ -26,6 +30,18 @@ def describe_machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": str(torch.__version__),
     }
+
+
+def current_command() -> str:
+    """The command line of this process, as a person would type it again."""
+    words = _command or sys.argv[1:]
+    return shlex.join(["lavindit", *words])
+
+
+def note_command(words: Sequence[str]) -> None:
+    """Remember the command line as it was typed, before anything rewrites it."""
+    global _command
+    _command = list(words)
 
 
 def current_commit() -> str | None:

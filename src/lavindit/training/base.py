@@ -17,6 +17,7 @@ from lavindit.training.schedule import TimeBudget, trapezoid
 
 EMA_KEY = "lavindit_ema"
 KIND_KEY = "lavindit_kind"
+STEPS_KEY = "lavindit_steps"
 
 
 class TrainedModule(LightningModule):
@@ -43,7 +44,7 @@ class TrainedModule(LightningModule):
         self.warmup_steps, self.decay_share, self.ema_decay, self.seed = warmup_steps, decay_share, ema_decay, seed
         self.ema: EMA | None = None
         self._ema_state: dict[str, Any] | None = None
-        self._last_update = 0
+        self.trained_steps = 0
 
     def trained_network(self) -> nn.Module:
         """The network whose weights are trained, averaged and stored."""
@@ -62,18 +63,17 @@ class TrainedModule(LightningModule):
     def on_fit_start(self) -> None:
         """Start the average, or go on with a stored one."""
         self._ready_ema()
-        self._last_update = self.trainer.global_step
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed the step."""
         step = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
         torch.manual_seed(seed_from("step", self.seed, step, self.global_rank))
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Average the weights after each optimizer step."""
-        if self.ema is not None and self.trainer.global_step != self._last_update:
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, and average the weights at once: a checkpoint is written before `on_train_batch_end` gets here."""
+        super().optimizer_step(*args, **kwargs)
+        if self.ema is not None:
             self.ema.update()
-            self._last_update = self.trainer.global_step
 
     def on_validation_start(self) -> None:
         """Validate with the average."""
@@ -102,6 +102,7 @@ class TrainedModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the average beside the live weights."""
         checkpoint[KIND_KEY] = self.kind
+        checkpoint[STEPS_KEY] = self.trainer.global_step
         if self.ema is not None:
             checkpoint[EMA_KEY] = self.ema.state_dict()
 
@@ -111,6 +112,7 @@ class TrainedModule(LightningModule):
         if kind != self.kind:
             raise LavinditError(f"the checkpoint is of kind {kind!r}, this config trains kind {self.kind!r}")
         self._ema_state = checkpoint.get(EMA_KEY)
+        self.trained_steps = int(checkpoint.get(STEPS_KEY, 0))
 
     def export(self, folder: Path) -> None:
         """Write the model with averaged weights as a model directory."""

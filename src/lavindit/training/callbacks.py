@@ -1,6 +1,7 @@
 """Callbacks and plugins that every run gets."""
 
 import os
+import pickle
 import sys
 import time
 from pathlib import Path
@@ -42,12 +43,19 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> dict[str, Any]:
         """Read tensors and plain values only."""
         try:
-            return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+            checkpoint = torch.load(path, map_location=map_location or "cpu", weights_only=True)
         except FileNotFoundError:
             raise LavinditError(f"no checkpoint {path}") from None
+        except pickle.UnpicklingError:
+            raise LavinditError(
+                f"{path} is no checkpoint, or holds more than tensors and plain values; it is not read"
+            ) from None
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise LavinditError(f"cannot read the checkpoint {path}: {reason}") from error
+        if not isinstance(checkpoint, dict) or "pytorch-lightning_version" not in checkpoint:
+            raise LavinditError(f"{path} is a torch file, but no checkpoint of a lavindit run")
+        return checkpoint
 
 
 def last_checkpoint(run: Path | str) -> Path:
@@ -68,7 +76,20 @@ def checkpoint_callback(run: Path | str, every_n_steps: int) -> ModelCheckpoint:
 
 
 class FinalState(Callback):
-    """At the end of training, stores the last checkpoint and exports the model with averaged weights."""
+    """At the end of training, stores the last checkpoint and exports the model with averaged weights.
+
+    An interrupted step may be half done, so an interruption stores nothing: it says where the run goes on from.
+    """
+
+    interrupted = False
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Say what is left of an interrupted run."""
+        if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero:
+            FinalState.interrupted = True
+            path = last_checkpoint(trainer.default_root_dir)
+            left = f"{path} is kept; the same command goes on from it" if path.is_file() else "no checkpoint yet"
+            print(f"\nlavindit: interrupted at step {trainer.global_step}; {left}", file=sys.stderr)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write RUN/checkpoints/last.ckpt and RUN/model."""

@@ -109,12 +109,12 @@ class DiTModule(TrainedModule):
         self.log_by_task(losses, batch.tasks, "train")
         return losses.mean()
 
-    def validation_step(self, batch: EpisodeBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+    def validation_step(self, batch: EpisodeBatch, batch_idx: int) -> None:
         """Loss on held-out episodes, with noise and times that are the same every time."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed + batch_idx)
             losses = self._losses(encode_batch(self.frozen_vae(), batch), drop_pairs=0.0)
-        self.log("val_loss", losses.mean(), batch_size=len(losses), add_dataloader_idx=False, sync_dist=True)
+        self.log("val_loss", losses.mean(), batch_size=len(losses), sync_dist=True)
         self.log_by_task(losses, batch.tasks, "val")
 
     def on_test_start(self) -> None:

@@ -1,23 +1,24 @@
 """What a test run leaves behind: scores of every task, pictures, and the facts needed to repeat it."""
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lightning import LightningModule
 from torch import Tensor
 
 from lavindit import __version__
 from lavindit.data.world import WORLD_VERSION
 from lavindit.inference.scorer import TaskScorer
-from lavindit.report import current_commit, describe_machine
+from lavindit.report import current_command, current_commit, describe_machine
 from lavindit.report.schema import RESULT_NAME, RunResult, write_result
 from lavindit.types import EpisodeBatch
+
+if TYPE_CHECKING:
+    from lavindit.training.base import TrainedModule
 
 
 @dataclass
@@ -38,7 +39,7 @@ class TestRecorder:
 
     __test__ = False
 
-    def __init__(self, module: LightningModule, settings: dict[str, Any], strips: int = 3) -> None:
+    def __init__(self, module: "TrainedModule", settings: dict[str, Any], strips: int = 3) -> None:
         self.module, self.settings, self.strips = module, settings, strips
         self.data: Any = module.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         self.run = Path(module.trainer.default_root_dir)
@@ -72,13 +73,13 @@ class TestRecorder:
 
     def write(self, run: Path) -> RunResult | None:
         """Write result.json; every process takes part in reducing the metrics, the first one writes."""
-        tasks = [scorer.result() for scorer in self.scorers.values() if scorer.n]
+        tasks = [scorer.result() for scorer in self.scorers.values()]
         if self.module.global_rank != 0:
             return None
-        network = self.module.trained_network()  # pyright: ignore
+        network = self.module.trained_network()
         result = RunResult(
             lavindit_version=__version__,
-            command=" ".join(["lavindit", *sys.argv[1:]]),
+            command=current_command(),
             seed=self.data.seed,
             commit=current_commit(),
             machine=describe_machine(),
@@ -86,9 +87,11 @@ class TestRecorder:
                 "kind": self.module.kind,
                 "parameters": sum(p.numel() for p in network.parameters()),
                 "network": str(network.config),
-                "steps": self.module.trainer.global_step or None,
+                "steps": self.module.trained_steps,
+                "training_seed": self.module.seed,
+                "checkpoint": str(self.module.trainer.ckpt_path),
             },
-            settings=self.settings | {"pairs": self.data.eval_pairs},
+            settings=self.settings | {"pairs": self.data.eval_pairs, "precision": str(self.module.trainer.precision)},
             data={"world_version": WORLD_VERSION, "split": "test", "source": str(self.data.source)},
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             tasks=tasks,

@@ -47,8 +47,9 @@ class TimeBudget(Callback):
         return self.elapsed_s / (60 * self.minutes) if self.minutes else 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock; a budget that earlier sittings used up ends the run at once."""
         self._started = time.monotonic()
+        trainer.should_stop = trainer.should_stop or self.progress >= 1
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

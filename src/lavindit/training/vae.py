@@ -89,11 +89,11 @@ class VAEModule(TrainedModule):
         self.log_by_task(losses, tasks, "train")
         return losses.mean()
 
-    def validation_step(self, batch: EpisodeBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+    def validation_step(self, batch: EpisodeBatch, batch_idx: int) -> None:
         """Loss on held-out pictures."""
         pictures, tasks = _pictures_of(batch)
         losses, _ = self._losses(pictures)
-        self.log("val_loss", losses.mean(), batch_size=len(losses), add_dataloader_idx=False, sync_dist=True)
+        self.log("val_loss", losses.mean(), batch_size=len(losses), sync_dist=True)
         self.log_by_task(losses, tasks, "val")
 
     def on_test_start(self) -> None:

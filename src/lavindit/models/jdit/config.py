@@ -32,9 +32,9 @@ class JDiTConfig:
             state dicts have them.
     """
 
-    width: int = 192
-    depth: int = 8
-    heads: int = 4
+    width: int = 128
+    depth: int = 6
+    heads: int = 2
     queries_per_kv: int = 2
     latent_channels: int = 16
     patch: int = 2

@@ -1,0 +1,5 @@
+"""`python -m lavindit`."""
+
+from lavindit.cli import main
+
+main()

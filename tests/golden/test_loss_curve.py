@@ -1,0 +1,60 @@
+"""The first steps of a tiny training, as recorded; a refactor must not move them."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from lavindit.data import EpisodeData, SourceConfig
+from lavindit.models import STVAE, JDiTConfig, ModelBundle, STVAEConfig, save_model
+from lavindit.training import DiTModule
+
+GOLDEN = Path(__file__).parent / "loss_curve.json"
+STEPS = 8
+
+
+def loss_curve(mode: str, targets: str, folder: Path) -> list[float]:
+    torch.manual_seed(0)
+    config = STVAEConfig(widths=(16, 16, 16), decoder_blocks=1, norm_groups=8)
+    save_model(ModelBundle(STVAE(config)), folder)
+    data = EpisodeData(
+        source=SourceConfig(scenes=64, test_scenes=64, photo_share=0.3), batch_size=4, min_pairs=1, max_pairs=3
+    )
+    module = DiTModule(
+        str(folder),
+        JDiTConfig(width=64, depth=2, heads=2, queries_per_kv=1, context_attention=mode),  # pyright: ignore
+        targets=targets,  # pyright: ignore
+    )
+    torch.manual_seed(0)
+    network = module.trained_network()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    curve = []
+    for step, batch in zip(range(STEPS), data.train_dataloader(), strict=False):
+        torch.manual_seed(step)
+        loss = module._losses(module_latents(module, batch), drop_pairs=0.2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        curve.append(float(loss))
+    return curve
+
+
+def module_latents(module, batch):
+    from lavindit.inference import encode_batch
+
+    with torch.no_grad():
+        return encode_batch(module.frozen_vae(), batch)
+
+
+@pytest.mark.parametrize(("mode", "targets"), [("joint", "query"), ("prefix", "query"), ("causal", "every_pair")])
+def test_the_first_losses_are_as_recorded(mode, targets, tmp_path):
+    curve = loss_curve(mode, targets, tmp_path / "vae")
+    golden = json.loads(GOLDEN.read_text())[f"{mode}/{targets}"]
+    assert curve == pytest.approx(golden, rel=2e-3)
+
+
+def record(folder: Path) -> None:
+    """Write the curves anew: python -c 'from test_loss_curve import *; record(Path("/tmp/vae"))'."""
+    cases = (("joint", "query"), ("prefix", "query"), ("causal", "every_pair"))
+    GOLDEN.write_text(json.dumps({f"{m}/{t}": loss_curve(m, t, folder) for m, t in cases}, indent=2) + "\n")

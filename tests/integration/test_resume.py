@@ -1,0 +1,98 @@
+"""A run that is killed and started again ends as if nothing had happened."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from lavindit.models import STVAE, ModelBundle, STVAEConfig, save_model
+
+STEPS = 24
+TINY_JDIT = ["--model.init_args.network.width=64", "--model.init_args.network.depth=2"]
+TINY_JDIT += ["--model.init_args.network.heads=2", "--model.init_args.network.queries_per_kv=1"]
+TINY_JDIT += ["--data.min_pairs=1", "--data.max_pairs=3"]
+TINY_VAE = ["--model.init_args.network.widths=[16,16,16]", "--model.init_args.network.norm_groups=8"]
+
+
+def command(experiment: str, run: Path, *options: str) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "lavindit",
+        "fit",
+        "--config",
+        f"experiment/{experiment}.yaml",
+        f"--trainer.default_root_dir={run}",
+        f"--trainer.max_steps={STEPS}",
+        "--trainer.log_every_n_steps=1",
+        "--budget.minutes=null",
+        "--checkpoint_every=5",
+        "--data.batch_size=4",
+        "--data.source.scenes=64",
+        "--data.source.test_scenes=64",
+        "--threads=1",
+        *options,
+    ]
+
+
+def losses(run: Path) -> dict[int, float]:
+    """Training loss by step, over all sittings; where sittings overlap they must agree."""
+    found: dict[int, float] = {}
+    for path in sorted((run / "csv").glob("version_*/metrics.csv")):
+        for row in csv.DictReader(path.open()):
+            if row.get("train_loss"):
+                step, value = int(row["step"]), float(row["train_loss"])
+                assert found.setdefault(step, value) == value
+    return found
+
+
+def run_and_kill(arguments: list[str], run: Path) -> None:
+    """Start a run and kill it without warning once a checkpoint lies there."""
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    deadline = time.monotonic() + 240
+    while not checkpoint.exists():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.fixture
+def tiny_vae_dir(tmp_path) -> Path:
+    torch.manual_seed(0)
+    save_model(ModelBundle(STVAE(STVAEConfig(widths=(16, 16, 16), norm_groups=8))), tmp_path / "vae")
+    return tmp_path / "vae"
+
+
+def final_weights(run: Path) -> dict:
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+@pytest.mark.parametrize(("experiment", "tiny"), [("demo_vae", TINY_VAE), ("demo_jdit", TINY_JDIT)])
+def test_a_killed_run_resumes_to_the_same_losses_and_weights(experiment, tiny, tmp_path, tiny_vae_dir):
+    options = [*tiny] + ([f"--model.init_args.vae={tiny_vae_dir}"] if experiment == "demo_jdit" else [])
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    subprocess.run(command(experiment, whole, *options), check=True, capture_output=True)
+    arguments = command(experiment, broken, *options)
+    run_and_kill(arguments, broken)
+    killed_at = final_weights(broken)["global_step"]
+    assert 0 < killed_at < STEPS
+    again = subprocess.run(arguments, check=True, capture_output=True, text=True)
+    assert "going on from" in again.stderr
+    undisturbed, resumed = losses(whole), losses(broken)
+    assert len(undisturbed) == STEPS
+    for step in range(killed_at, STEPS):
+        assert resumed[step] == undisturbed[step]
+    a, b = final_weights(whole), final_weights(broken)
+    for name, value in a["state_dict"].items():
+        assert torch.equal(value, b["state_dict"][name]), name
+    for name, value in a["lavindit_ema"]["shadow"].items():
+        assert torch.equal(value, b["lavindit_ema"]["shadow"][name]), name

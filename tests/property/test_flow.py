@@ -1,0 +1,93 @@
+import math
+
+import pytest
+import torch
+
+from lavindit.flow import (
+    guide,
+    interpolate,
+    logit_normal_times,
+    official_grid,
+    seed_from,
+    seeded_noise,
+    shift_times,
+    solve,
+    uniform_grid,
+    velocity,
+)
+
+
+def test_path_starts_at_noise_ends_at_data_and_moves_at_the_velocity():
+    noise, data = torch.randn(2, 3, 4, dtype=torch.float64), torch.randn(2, 3, 4, dtype=torch.float64)
+    t, dt = torch.tensor(0.3, dtype=torch.float64), 1e-4
+    assert torch.equal(interpolate(noise, data, torch.tensor(0.0)), noise)
+    assert torch.equal(interpolate(noise, data, torch.tensor(1.0)), data)
+    slope = (interpolate(noise, data, t + dt) - interpolate(noise, data, t - dt)) / (2 * dt)
+    torch.testing.assert_close(slope, velocity(noise, data))
+
+
+@pytest.mark.parametrize("steps", [1, 4, 20])
+@pytest.mark.parametrize("method", ["euler", "heun", "midpoint"])
+def test_every_solver_is_exact_on_a_straight_path(method, steps):
+    noise, data = torch.randn(5, dtype=torch.float64), torch.randn(5, dtype=torch.float64)
+    answer = solve(lambda x, t: velocity(noise, data), noise, uniform_grid(steps), method)
+    torch.testing.assert_close(answer, data, atol=1e-6, rtol=0)
+
+
+def test_euler_follows_a_linear_field_in_closed_form():
+    # dx/dt = a x: n Euler steps multiply by (1 + a/n) each.
+    x = torch.randn(6, dtype=torch.float64)
+    answer = solve(lambda x, t: -0.7 * x, x, uniform_grid(8), "euler")
+    torch.testing.assert_close(answer, x * (1 - 0.7 / 8) ** 8, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("method", "order"), [("euler", 1), ("heun", 2), ("midpoint", 2)])
+def test_error_falls_with_the_order_of_the_solver(method, order):
+    exact = math.exp(-1.0)
+    one = torch.ones(1, dtype=torch.float64)
+    errors = [abs(float(solve(lambda x, t: -x, one, uniform_grid(n), method)) - exact) for n in (16, 32)]
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.2)
+
+
+def test_guidance_extrapolates_from_the_null_branch_and_skips_it_at_one():
+    with_pairs, without = torch.randn(3), torch.randn(3)
+    torch.testing.assert_close(guide(with_pairs, lambda: without, 1.5), without + 1.5 * (with_pairs - without))
+
+    def never():
+        raise AssertionError("the null branch ran at scale 1")
+
+    assert guide(with_pairs, never, 1.0) is with_pairs
+
+
+def test_time_grids_run_from_zero_to_one_and_rise():
+    for grid in (uniform_grid(7), uniform_grid(7, shift=3.0), official_grid(20), official_grid(30)):
+        assert grid[-1] == 1
+        assert grid[0] == 0
+        assert (grid.diff() > 0).all()
+    assert len(official_grid(20)) == 20
+
+
+def test_shift_keeps_the_ends_and_moves_times_towards_noise():
+    t = torch.linspace(0, 1, 11)
+    torch.testing.assert_close(shift_times(t, 1.0), t)
+    assert (shift_times(t, 3.0)[1:-1] < t[1:-1]).all()
+
+
+def test_training_times_are_logit_normal():
+    t = logit_normal_times((20000,), generator=torch.Generator().manual_seed(0))
+    logits = torch.logit(t.double())
+    assert abs(float(logits.mean())) < 0.03
+    assert float(logits.std()) == pytest.approx(1.0, abs=0.02)
+
+
+def test_noise_belongs_to_the_sample_not_to_its_batch():
+    together = seeded_noise(["a", "b", "c"], (4, 2), seed=3)
+    assert torch.equal(together[1], seeded_noise(["b"], (4, 2), seed=3)[0])
+    assert not torch.equal(together[0], together[1])
+    assert not torch.equal(together[0], seeded_noise(["a"], (4, 2), seed=4)[0])
+
+
+def test_seeds_do_not_collide_by_concatenation():
+    assert seed_from("a", "bc") != seed_from("ab", "c")
+    assert seed_from(1, 2) == seed_from("1", "2")
+    assert 0 <= seed_from("x") < 2**63

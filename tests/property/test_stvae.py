@@ -1,0 +1,94 @@
+import pytest
+import torch
+
+from lavindit.models import STVAE, STVAEConfig
+from lavindit.models.stvae.layers import CausalConv3d
+
+TINY = {"widths": (16, 16, 16), "encoder_blocks": 1, "decoder_blocks": 1, "mid_blocks": 1, "norm_groups": 8}
+
+
+def random_vae(**options) -> STVAE:
+    torch.manual_seed(0)
+    return STVAE(STVAEConfig(**(TINY | options))).eval()
+
+
+@torch.no_grad()
+def test_sizes_are_four_by_eight_by_eight_smaller_and_back():
+    vae = random_vae()
+    for frames, latent_frames in ((1, 1), (5, 2), (13, 4)):
+        z = vae.encode(torch.rand(2, 3, frames, 32, 40)).mean
+        assert z.shape == (2, 16, latent_frames, 4, 5)
+        assert vae.decode(z).shape == (2, 3, frames, 32, 40)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("changed", [1, 5, 9])
+def test_a_later_frame_leaves_earlier_latents_untouched(changed):
+    vae, clip = random_vae(norm="per_frame"), torch.rand(1, 3, 13, 32, 32)
+    other = clip.clone()
+    other[:, :, changed:] = torch.rand(1, 3, 13 - changed, 32, 32)
+    before = (changed - 1) // 4 + 1  # latent frames made of frames before `changed`
+    a, b = vae.encode(clip).mean, vae.encode(other).mean
+    torch.testing.assert_close(a[:, :, :before], b[:, :, :before], atol=0, rtol=0)
+    assert (a[:, :, before:] - b[:, :, before:]).abs().amin(dim=(0, 1, 3, 4)).min() >= 0
+    assert (a[:, :, before] - b[:, :, before]).abs().max() > 1e-4
+
+
+@torch.no_grad()
+def test_the_released_norm_is_not_causal():
+    vae, clip = random_vae(norm="clip"), torch.rand(1, 3, 5, 32, 32)
+    other = clip.clone()
+    other[:, :, 1:] = 0
+    assert (vae.encode(clip).mean[:, :, 0] - vae.encode(other).mean[:, :, 0]).abs().max() > 1e-5
+
+
+@torch.no_grad()
+def test_the_first_frame_of_a_clip_is_encoded_as_an_image():
+    vae, clip = random_vae(), torch.rand(1, 3, 5, 32, 32)
+    torch.testing.assert_close(vae.encode(clip).mean[:, :, :1], vae.encode(clip[:, :, :1]).mean, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_the_shortcut_for_a_lone_frame_equals_the_padded_convolution():
+    conv = CausalConv3d(3, 5)
+    x = torch.randn(2, 3, 1, 8, 8)
+    repeated = torch.nn.functional.conv3d(x.expand(-1, -1, 3, -1, -1), conv.weight, conv.bias, padding=(0, 1, 1))
+    torch.testing.assert_close(conv(x), repeated, atol=1e-5, rtol=1e-5)
+
+
+def test_released_size_has_215_6_million_parameters():
+    with torch.device("meta"):
+        config = STVAEConfig(
+            widths=(128, 256, 256, 512), encoder_blocks=3, decoder_blocks=4, mid_blocks=2, patch=1, norm_groups=32
+        )
+        count = sum(p.numel() for p in STVAE(config).parameters())
+    assert round(count / 1e6, 1) == 215.6
+
+
+def test_nano_stays_below_three_million():
+    assert sum(p.numel() for p in STVAE(STVAEConfig()).parameters()) < 3e6
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 2, 32, 32), (1, 3, 1, 30, 32)])
+def test_sizes_that_do_not_fit_are_refused(shape):
+    with pytest.raises(ValueError, match="multiples of 8"):
+        random_vae().encode(torch.rand(shape))
+
+
+@torch.no_grad()
+def test_latents_are_normalised_and_back():
+    vae, pictures = random_vae(), torch.rand(2, 3, 3, 1, 16, 16)
+    plain = vae.to_latent(pictures)
+    vae.latent_shift.fill_(0.5)
+    vae.latent_scale.fill_(2.0)
+    torch.testing.assert_close(vae.to_latent(pictures), (plain - 0.5) * 2)
+    assert vae.to_pictures(vae.to_latent(pictures)).shape == pictures.shape
+
+
+def test_kl_is_zero_for_the_prior_and_sums_over_the_latent():
+    vae = random_vae()
+    posterior = vae.encode(torch.rand(2, 3, 1, 16, 16))
+    prior = type(posterior)(torch.zeros_like(posterior.mean), torch.zeros_like(posterior.mean))
+    torch.testing.assert_close(prior.kl(), torch.zeros(2))
+    shifted = type(posterior)(torch.ones_like(posterior.mean), torch.zeros_like(posterior.mean))
+    torch.testing.assert_close(shifted.kl(), torch.full((2,), 0.5 * posterior.mean[0].numel()))
