@@ -69,7 +69,11 @@ def _prepare(arguments: list[str]) -> None:
     note_command(arguments)
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
-    for message in ("Found .* in eval mode", ".*callbacks used to create the checkpoint", ".*`?`?compute`?`? method of"):
+    for message in (
+        "Found .* in eval mode",
+        ".*callbacks used to create the checkpoint",
+        ".*`?`?compute`?`? method of",
+    ):
         warnings.filterwarnings("ignore", message=message)
     for name in ("pytorch.utilities.rank_zero", "pytorch.accelerators.cuda", "fabric.utilities.seed"):
         logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)

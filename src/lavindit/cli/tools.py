@@ -104,7 +104,11 @@ def run_apply(arguments: list[str]) -> None:
         answer.prediction.save(path, native=chosen.native)
         height, width = answer.prediction.image.shape[2:]
         size = engine.resolution
-        note = "" if height == width == size else f" ({width}x{height}, resized and padded to {size}x{size} to be answered)"
+        note = (
+            ""
+            if height == width == size
+            else f" ({width}x{height}, resized and padded to {size}x{size} to be answered)"
+        )
         print(f"wrote {path}{note}")
         episode = answer.episode
         figures = score_application(get_task(chosen.task), episode, answer.square) if chosen.corrupt else []

@@ -100,7 +100,9 @@ class EpisodeData(LightningDataModule):
         return batch.to(device)
 
     def _eval_set(self, task: Task, split: str, samples: int) -> EpisodeTest:
-        return EpisodeTest(EpisodeMaker(task, split, self.source), samples, self.eval_batch_size, self.eval_pairs, self.seed)
+        return EpisodeTest(
+            EpisodeMaker(task, split, self.source), samples, self.eval_batch_size, self.eval_pairs, self.seed
+        )
 
     def _loader(self, dataset, sampler) -> DataLoader[EpisodeBatch]:
         return DataLoader(

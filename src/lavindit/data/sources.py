@@ -76,9 +76,7 @@ def _world(config: SourceConfig, split: str, frames: int) -> WorldSource:
 @lru_cache(maxsize=16)
 def _photos(config: SourceConfig, split: str) -> PhotoSource:
     folder = Path(config.photos) if config.photos else None
-    return PhotoSource(
-        split, config.resolution, seed=config.seed, folder=folder, max_bad_share=config.max_bad_photos
-    )
+    return PhotoSource(split, config.resolution, seed=config.seed, folder=folder, max_bad_share=config.max_bad_photos)
 
 
 def source_for(task: Task, split: str, config: SourceConfig) -> Source:

@@ -29,6 +29,7 @@ class DiTModule(TrainedModule):
         optimizer: Makes the optimizer from the parameters.
         targets: "query": the query's target is noised (the paper). "every_pair": so is the target of every pair,
             each seeing only what stands before it; needs `context_attention: causal`.
+        noisy_copies: With "every_pair", how many noise levels of each target one pass trains.
         drop_pairs: Probability that an episode loses its pairs, for guidance; "every_pair" needs none, its first
             target has none anyway.
         l1_weight: Weight of the L1 term (the release: 0.1).
@@ -49,6 +50,7 @@ class DiTModule(TrainedModule):
         network: JDiTConfig = JDiTConfig(),  # noqa: B008 - frozen
         optimizer: OptimizerCallable = default_optimizer,
         targets: Literal["query", "every_pair"] = "query",
+        noisy_copies: int = 1,
         drop_pairs: float = 0.1,
         l1_weight: float = 0.0,
         time_shift: float = 1.0,
@@ -62,7 +64,7 @@ class DiTModule(TrainedModule):
         super().__init__(optimizer, warmup_steps, decay_share, ema_decay, seed)
         if targets == "every_pair" and network.context_attention != "causal":
             raise LavinditError("targets: every_pair needs network.context_attention: causal")
-        self.vae_path, self.network_config, self.targets = vae, network, targets
+        self.vae_path, self.network_config, self.targets, self.noisy_copies = vae, network, targets, noisy_copies
         self.drop_pairs, self.l1_weight, self.time_shift = drop_pairs, l1_weight, time_shift
         self.sampling, self.strips = sampling, strips
         self.vae: STVAE | None = None
@@ -168,12 +170,12 @@ class DiTModule(TrainedModule):
         return flow_matching_loss(predicted[:, None], velocity(noise, target)[:, None], self.l1_weight)[:, 0]
 
     def _every_pair_losses(self, latent: LatentEpisode) -> Tensor:
-        """Mean loss [B] over a noisy target for every pair and the query; each has a time of its own."""
+        """Mean loss [B] over noisy copies of every pair's target and the query's; each has a time of its own."""
         batch, groups, _, frames = latent.targets.shape[:4]
-        target = latent.targets.transpose(1, 2).flatten(2, 3)
-        t = self._draw_times(target, (batch, groups)).repeat_interleave(frames, dim=1)
+        target = latent.targets.transpose(1, 2).flatten(2, 3).repeat(1, 1, self.noisy_copies, 1, 1)
+        t = self._draw_times(target, (batch, groups * self.noisy_copies)).repeat_interleave(frames, dim=1)
         noise = torch.randn_like(target)
-        layout = every_pair_layout(groups - 1, latent.inputs.shape[3], frames)
+        layout = every_pair_layout(groups - 1, latent.inputs.shape[3], frames, self.noisy_copies)
         noisy = interpolate(noise, target, t[:, None, :, None, None])
         predicted = self.trained_network()(noisy, t, join_context(latent), layout)
         by_frame = (predicted.transpose(1, 2), velocity(noise, target).transpose(1, 2))

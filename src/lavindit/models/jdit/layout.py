@@ -51,23 +51,26 @@ def query_layout(mode: ContextAttention, context_frames: int, target_frames: int
     return Layout(context, target, tuple(tuple(sees(i, j) for j in range(total)) for i in range(total)))
 
 
-def every_pair_layout(pairs: int, input_frames: int = 1, target_frames: int = 1) -> Layout:
-    """A noisy target for every pair and for the query; only a causal context allows it.
+def every_pair_layout(pairs: int, input_frames: int = 1, target_frames: int = 1, copies: int = 1) -> Layout:
+    """Noisy targets for every pair and for the query; only a causal context allows it.
 
     Noisy target i stands where the clean target i stands, and sees the clean frames before it and itself: its
-    context is the pairs 0..i-1 and its own input. One pass so trains contexts of length 0 to `pairs`.
+    context is the pairs 0..i-1 and its own input. One pass so trains contexts of length 0 to `pairs`, and since the
+    clean frames never see the noise, each target may come in several noisy `copies` that do not see each other:
+    all targets once, then all again, and so on.
     """
     stride = input_frames + target_frames
     context_frames = pairs * stride + input_frames
     context = tuple(range(context_frames))
-    target = tuple(i * stride + input_frames + f for i in range(pairs + 1) for f in range(target_frames))
+    once = tuple(i * stride + input_frames + f for i in range(pairs + 1) for f in range(target_frames))
+    target = once * copies
 
     def sees(i: int, j: int) -> bool:
         if i < context_frames:
             return j <= i
         group = (i - context_frames) // target_frames
         if j < context_frames:
-            return j < group * stride + input_frames
+            return j < group % (pairs + 1) * stride + input_frames
         return (j - context_frames) // target_frames == group
 
     total = context_frames + len(target)
