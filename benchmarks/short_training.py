@@ -1,6 +1,6 @@
 """What pays in a training of minutes: optimizer, size and context attention at equal time, on the same latents.
 
-    python benchmarks/short_training.py --vae runs/demo_vae/model --seconds 90 --out benchmarks/results/short_training.json
+    python benchmarks/short_training.py --seconds 90 --out benchmarks/results/short_training.json
 
 Encodes batches of the demo's mixture once, then trains each variant from scratch for the same time (its own steps only,
 data excluded) and measures the loss of the query's target, given all pairs, on held-out batches with fixed noise.

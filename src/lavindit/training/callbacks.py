@@ -94,7 +94,7 @@ class FinalState(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write RUN/checkpoints/last.ckpt and RUN/model."""
         run = Path(trainer.default_root_dir)
-        trainer.save_checkpoint(last_checkpoint(run))
+        trainer.save_checkpoint(last_checkpoint(run), weights_only=False)  # the optimizer, too
         if trainer.is_global_zero and isinstance(pl_module, TrainedModule):
             pl_module.export(run / MODEL)
 
