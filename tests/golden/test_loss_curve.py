@@ -36,7 +36,7 @@ def loss_curve(mode: str, targets: str, folder: Path) -> list[float]:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        curve.append(float(loss))
+        curve.append(float(loss.detach()))
     return curve
 
 

@@ -17,7 +17,8 @@ class EpisodeData(LightningDataModule):
     Args:
         tasks: Names, plugin files or folders of pairs; empty: every registered task. Held-out tasks are tested
             and never trained on, even if they are named here.
-        weights: Weight in the training mixture by task name; 1 where not named.
+        weights: Weight in the training mixture by task name; 1 where not named. Tasks that are not in use may be
+            named.
         source: The framework's scenes.
         batch_size: Episodes a batch and process.
         min_pairs: Smallest K in training.
@@ -56,9 +57,9 @@ class EpisodeData(LightningDataModule):
         self.seed, self.workers = seed, workers
         if min(batch_size, eval_batch_size) < 1 or min(source.scenes, source.test_scenes) < 1:
             raise LavinditError("batch_size, eval_batch_size, scenes and test_scenes must be at least 1")
-        unknown = set(self.weights) - {task.name for task in self.tasks}
+        unknown = set(self.weights) - {task.name for task in self.tasks} - set(all_tasks())
         if unknown:
-            raise LavinditError(f"weights name {', '.join(sorted(unknown))}, which are not among the tasks")
+            raise LavinditError(f"weights name {', '.join(sorted(unknown))}, which are no tasks")
 
     def setup(self, stage: str) -> None:
         """Refuse to train on nothing."""

@@ -56,12 +56,10 @@ def group_norm(x: Tensor, norm: nn.GroupNorm, per_frame: bool) -> Tensor:
 def resize_like(z: Tensor, x: Tensor) -> Tensor:
     """Nearest-neighbour resize of z to the frames and size of x; frame 0 apart, since it stands for one frame."""
     frames = x.shape[2]
-    if frames > 1 and frames % 2:
-        first = F.interpolate(z[:, :, :1], size=(1, *x.shape[3:]))
-        return torch.cat([first, F.interpolate(z[:, :, 1:], size=(frames - 1, *x.shape[3:]))], dim=2)
+    first = F.interpolate(z[:, :, 0], size=x.shape[3:]).unsqueeze(2)
     if frames == 1:
-        return F.interpolate(z[:, :, 0], size=x.shape[3:]).unsqueeze(2)
-    return F.interpolate(z, size=x.shape[2:])
+        return first
+    return torch.cat([first, F.interpolate(z[:, :, 1:], size=(frames - 1, *x.shape[3:]))], dim=2)
 
 
 class Norm(nn.Module):
@@ -134,10 +132,9 @@ class Upsample(nn.Module):
         self.conv = FrameConv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, T, H, W] -> [B, C, T', 2H, 2W]; frame 0 stands for one frame when T is odd."""
+        """[B, C, T, H, W] -> [B, C, T', 2H, 2W]; frame 0 stands for one frame, so T' is 2T - 1 where time doubles."""
         if self.time and x.shape[2] > 1:
-            alone = x.shape[2] % 2
-            x = torch.cat([x[:, :, :alone], x[:, :, alone:].repeat_interleave(2, dim=2)], dim=2)
+            x = torch.cat([x[:, :, :1], x[:, :, 1:].repeat_interleave(2, dim=2)], dim=2)
         frames = x.shape[2]
         x = unfold_frames(F.interpolate(fold_frames(x), scale_factor=2.0), frames)
         return self.conv(x)
