@@ -21,17 +21,18 @@ from lavindit.inference import encode_batch
 from lavindit.models import JDiTConfig
 from lavindit.report import current_commit, describe_machine
 from lavindit.training import DiTModule
+from lavindit.training.optimizers import MuonAdamW
 
-DEMO_SCENES, DEMO_STEPS = 8192, 1000
+DEMO_SCENES, DEMO_STEPS = 8192, 1500
 
 
 def time_steps(vae: str, steps: int, warmup: int = 5) -> dict[str, float]:
     """Median seconds of each part of a step: data, encode, model (forward, backward, optimizer)."""
     source = SourceConfig(scenes=256, test_scenes=64, photo_share=0.3)
     data = EpisodeData(source=source, batch_size=16, min_pairs=4, max_pairs=4)
-    module = DiTModule(vae, JDiTConfig(context_attention="causal"), targets="every_pair")
+    module = DiTModule(vae, JDiTConfig(context_attention="causal"), targets="every_pair", noisy_copies=2)
     network = module.trained_network().train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    optimizer = MuonAdamW(network.parameters(), lr=1e-2)
     batches = iter(data.train_dataloader())
     for maker in batches._dataset_fetcher.dataset.makers:  # pyright: ignore - render before the clock starts
         for index in range(0, len(maker.context), 64):
@@ -78,7 +79,7 @@ def main() -> None:
         "commit": current_commit(),
         "machine": describe_machine(),
         "steps_measured": chosen.steps,
-        "median_seconds": {**parts, "rendering_spread_over_1000_steps": rendering},
+        "median_seconds": {**parts, "rendering_spread_over_1500_steps": rendering},
         "scenes_per_second": rate,
         "data_share": (parts["data"] + rendering) / step,
     }

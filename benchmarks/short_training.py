@@ -50,10 +50,12 @@ class Variant:
     network: dict
     mode: str = "causal"
     targets: str = "every_pair"
+    noisy_copies: int = 1
 
 
 VARIANTS = (
-    Variant("demo: Muon 1e-2, 128x6, causal, a target for every pair", muon(1e-2), SMALL),
+    Variant("Muon 1e-2, 128x6, causal, a target for every pair", muon(1e-2), SMALL),
+    Variant("two noisy copies of each target (the demo)", muon(1e-2), SMALL, noisy_copies=2),
     Variant("AdamW 1e-3", adamw(1e-3), SMALL),
     Variant("AdamW 3e-3", adamw(3e-3), SMALL),
     Variant("192x8", muon(1e-2), LARGE),
@@ -77,7 +79,7 @@ def train(variant: Variant, vae: str, latents: list[LatentEpisode], seconds: flo
     """Steps made in the time, and the held-out loss."""
     torch.manual_seed(0)
     config = JDiTConfig(context_attention=variant.mode, **variant.network)  # pyright: ignore[reportArgumentType]
-    module = DiTModule(vae, config, targets=variant.targets)  # pyright: ignore[reportArgumentType]
+    module = DiTModule(vae, config, targets=variant.targets, noisy_copies=variant.noisy_copies)  # pyright: ignore[reportArgumentType]
     network = module.trained_network().train()
     optimizer = variant.optimizer(network.parameters())
     rates = [group["lr"] for group in optimizer.param_groups]
