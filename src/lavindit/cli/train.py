@@ -7,7 +7,6 @@ from typing import Any, NoReturn
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -23,6 +22,7 @@ from lavindit.training.callbacks import (
     AtomicCheckpointIO,
     FinalState,
     PredictionWriter,
+    ProgressBar,
     ProgressLines,
     checkpoint_callback,
     last_checkpoint,
@@ -80,7 +80,7 @@ class LavinditCLI(LightningCLI):
         _make_writable(run)
         kwargs["default_root_dir"] = str(run)
         fitting = self.subcommand == "fit"
-        bar = RichProgressBar() if sys.stderr.isatty() else ProgressLines()
+        bar = ProgressBar() if sys.stderr.isatty() else ProgressLines()
         extra: list[Any] = [bar, PredictionWriter()]
         if fitting:
             extra += [checkpoint_callback(run, self._get(self.config_init, "checkpoint_every")), FinalState()]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.utilities.types import _PATH
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from lavindit.errors import LavinditError
@@ -97,6 +97,19 @@ class FinalState(Callback):
         trainer.save_checkpoint(last_checkpoint(run), weights_only=False)  # the optimizer, too
         if trainer.is_global_zero and isinstance(pl_module, TrainedModule):
             pl_module.export(run / MODEL)
+
+
+class ProgressBar(RichProgressBar):
+    """Rich's bar without the epoch: training is one stream of steps."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return "training"
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """The losses, without the logger's version."""
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics
 
 
 class ProgressLines(Callback):

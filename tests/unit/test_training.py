@@ -1,0 +1,92 @@
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+
+from lavindit.errors import LavinditError
+from lavindit.training import DiTModule
+from lavindit.training.ema import EMA
+from lavindit.training.optimizers import MuonAdamW
+from lavindit.training.schedule import TimeBudget, trapezoid
+
+
+def test_rate_rises_holds_and_falls_to_zero():
+    assert trapezoid(0.0, step=0, warmup_steps=10, decay_share=0.4) == pytest.approx(0.1)
+    assert trapezoid(0.5, step=50, warmup_steps=10, decay_share=0.4) == 1
+    assert trapezoid(0.8, step=80, warmup_steps=10, decay_share=0.4) == pytest.approx(0.5)
+    assert trapezoid(1.0, step=100, warmup_steps=10, decay_share=0.4) == pytest.approx(0.0)
+    assert trapezoid(1.0, step=100, warmup_steps=0, decay_share=0.0) == 1
+
+
+def test_budget_counts_over_sittings():
+    first, second = TimeBudget(minutes=1.0), TimeBudget(minutes=1.0)
+    first.load_state_dict({"elapsed_s": 45.0})
+    second.load_state_dict(first.state_dict())
+    assert second.progress == pytest.approx(0.75)
+    assert TimeBudget().progress == 0
+
+
+def test_average_follows_its_closed_form_and_swaps_both_ways():
+    layer = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(layer.weight)
+    ema = EMA(layer.named_parameters(), decay=0.5)
+    expected = 0.0
+    for n in range(6):
+        nn.init.constant_(layer.weight, n + 1.0)
+        ema.update()
+        decay = min(0.5, (1 + n) / (10 + n))
+        expected = decay * expected + (1 - decay) * (n + 1.0)
+    with ema.swapped_in():
+        assert layer.weight.item() == pytest.approx(expected)
+    assert layer.weight.item() == 6.0
+
+
+def make_optimizer(seed: int) -> tuple[nn.Module, MuonAdamW]:
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Linear(8, 16), nn.LayerNorm(16), nn.Linear(16, 4))
+    return network, MuonAdamW(network.parameters(), lr=0.02)
+
+
+def one_step(network: nn.Module, optimizer: MuonAdamW, seed: int) -> float:
+    torch.manual_seed(seed)
+    loss = (network(torch.randn(32, 8)) - 1).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return float(loss.detach())
+
+
+def test_muon_and_adamw_share_the_parameters_and_learn():
+    network, optimizer = make_optimizer(0)
+    matrices, others = (group["params"] for group in optimizer.param_groups)
+    assert all(p.ndim == 2 for p in matrices)
+    assert all(p.ndim == 1 for p in others)
+    assert len(matrices) + len(others) == len(list(network.parameters()))
+    losses = [one_step(network, optimizer, i) for i in range(40)]
+    assert losses[-1] < 0.3 * losses[0]
+
+
+def test_muon_resumes_from_its_state():
+    network, optimizer = make_optimizer(0)
+    for i in range(3):
+        one_step(network, optimizer, i)
+    copy, resumed = make_optimizer(1)
+    copy.load_state_dict(network.state_dict())
+    resumed.load_state_dict(deepcopy(optimizer.state_dict()))  # as a file would hold it
+    for i in range(3, 6):
+        assert one_step(network, optimizer, i) == one_step(copy, resumed, i)
+
+
+def test_a_schedule_reaches_both_parts_of_muon():
+    network, optimizer = make_optimizer(0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.0)
+    before = [p.detach().clone() for p in network.parameters()]
+    one_step(network, optimizer, 0)
+    schedule.step()
+    assert all(torch.equal(p, old) for p, old in zip(network.parameters(), before, strict=True))
+
+
+def test_every_pair_needs_a_causal_context():
+    with pytest.raises(LavinditError, match="causal"):
+        DiTModule("nowhere", targets="every_pair")
