@@ -72,6 +72,8 @@ def _prepare(arguments: list[str]) -> None:
     for message in (
         "Found .* in eval mode",
         ".*callbacks used to create the checkpoint",
+        "Checkpoint directory .* exists",
+        "The dirpath has changed",
         ".*`?`?compute`?`? method of",
     ):
         warnings.filterwarnings("ignore", message=message)

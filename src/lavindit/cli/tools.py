@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,8 @@ def _print_task(task: Task, console: Console) -> None:
         unit = "" if column.unit == "1" else f" {column.unit}"
         console.print(f"  {column.metric}{unit}: {best}{', headline' if column.headline else ''}")
     for label, text in (
-        ("needs", ", ".join(sorted(task.requires)) or "pictures only"),
-        ("training", "held out" if task.held_out else "in the mixture"),
+        ("needs", ", ".join(sorted(task.requires - {"target"})) or "pictures only"),
+        ("training", "held out" if task.held_out else "joins the mixture of a config that names it"),
         ("protocol", task.protocol),
         ("source", task.citation),
     ):
@@ -89,6 +90,9 @@ def run_apply(arguments: list[str]) -> None:
     if taken and not chosen.overwrite:
         raise LavinditError(f"{taken[0]} exists; choose another --out or add --overwrite")
     engine = load(_find_model(chosen.model))
+    name = get_task(chosen.task).name
+    if name not in engine.info.get("tasks", [name]):
+        print(f"lavindit: note: this model was not trained on {name}; it has the pairs alone to go by", file=sys.stderr)
     answers = engine.apply_all(
         chosen.task,
         chosen.query,
@@ -112,6 +116,10 @@ def run_apply(arguments: list[str]) -> None:
         print(f"wrote {path}{note}")
         episode = answer.episode
         figures = score_application(get_task(chosen.task), episode, answer.square) if chosen.corrupt else []
+        for figure in (figure for figure in figures if figure.answer is not None):
+            unchanged = figure.baselines.get("query")
+            beside = f", the query unchanged {unchanged:.4g}" if unchanged is not None else ""
+            print(f"  {figure.metric} {figure.answer:.4g}{beside}")
         strip = write_strip(episode, answer.square, run, "pictures/applied", with_truth=chosen.corrupt)
         applications.append(Application(episode.task, episode.sample_id, strip, answer.prediction.seconds, figures))
     settings = {

@@ -42,13 +42,17 @@ class Parser(LightningArgumentParser):
 
 
 class SaveRunConfig(SaveConfigCallback):
-    """Keeps the composed config of a training in RUN/config.yaml."""
+    """Keeps the composed config of a training in RUN/config.yaml, once a step of it is really taken."""
 
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write it when training starts."""
-        if stage == "fit":
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write nothing yet: the run may be at its end already."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Write it before the first step of this sitting."""
+        if not self.already_saved and trainer.is_global_zero:
             path = Path(trainer.default_root_dir) / "config.yaml"
             self.parser.save(self.config, str(path), skip_none=False, overwrite=True, multifile=False)
+            self.already_saved = True
 
 
 class LavinditCLI(LightningCLI):
@@ -122,8 +126,11 @@ class LavinditCLI(LightningCLI):
     def after_fit(self) -> None:
         """Say where the model is."""
         if self.trainer.is_global_zero:
-            run = Path(self.trainer.default_root_dir)
-            print(f"trained {self.trainer.global_step} steps; model in {run / MODEL}")
+            run, step = Path(self.trainer.default_root_dir), self.trainer.global_step
+            if FinalState.trained:
+                print(f"trained to step {step}; model in {run / MODEL}")
+            else:
+                print(f"nothing to train: {run} is at its end, step {step}; --restart true starts anew")
 
     def after_test(self) -> None:
         """Show the result."""
@@ -153,8 +160,9 @@ def run_trainer(arguments: list[str]) -> None:
             subclass_mode_model=True,
             parser_class=Parser,
             save_config_callback=SaveRunConfig,
-            save_config_kwargs={"save_to_log_dir": False},
             auto_configure_optimizers=False,
+            # An abbreviated option is more often a typo: --trainer.max_step would set max_steps.
+            parser_kwargs={name: {"allow_abbrev": False} for name in ("fit", "validate", "test", "predict")},
             seed_everything_default=0,
             trainer_defaults={"default_root_dir": "runs/unnamed", "use_distributed_sampler": False},
         )

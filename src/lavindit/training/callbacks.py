@@ -82,6 +82,17 @@ class FinalState(Callback):
     """
 
     interrupted = False
+    trained = False
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Note that this sitting took a step."""
+        FinalState.trained = True
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A new sitting."""
+        FinalState.trained = FinalState.interrupted = False
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Say what is left of an interrupted run."""
@@ -93,6 +104,8 @@ class FinalState(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write RUN/checkpoints/last.ckpt and RUN/model."""
+        if not FinalState.trained:
+            return
         run = Path(trainer.default_root_dir)
         trainer.save_checkpoint(last_checkpoint(run), weights_only=False)  # the optimizer, too
         if trainer.is_global_zero and isinstance(pl_module, TrainedModule):
