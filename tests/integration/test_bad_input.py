@@ -338,3 +338,9 @@ def test_in_a_process_of_its_own(desk: Path) -> None:
     assert ran.returncode == 2
     assert re.fullmatch(r"lavindit: error: no checkpoint run/checkpoints/last\.ckpt; .*\n", ran.stderr)
     assert ran.stdout == ""
+
+
+def test_an_abbreviated_option_is_refused(run_cli):
+    ran = run_cli(["fit", "--config", "experiment/demo_vae.yaml", "--trainer.max_step", "3"])
+    assert ran.code == 2
+    assert "max_step" in ran.stderr

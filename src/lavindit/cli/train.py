@@ -162,7 +162,7 @@ def run_trainer(arguments: list[str]) -> None:
             save_config_callback=SaveRunConfig,
             auto_configure_optimizers=False,
             # An abbreviated option is more often a typo: --trainer.max_step would set max_steps.
-            parser_kwargs={name: {"allow_abbrev": False} for name in ("fit", "validate", "test", "predict")},
+            parser_kwargs={"allow_abbrev": False},
             seed_everything_default=0,
             trainer_defaults={"default_root_dir": "runs/unnamed", "use_distributed_sampler": False},
         )
