@@ -90,11 +90,12 @@ def run_apply(arguments: list[str]) -> None:
     if taken and not chosen.overwrite:
         raise LavinditError(f"{taken[0]} exists; choose another --out or add --overwrite")
     engine = load(_find_model(chosen.model))
-    name = get_task(chosen.task).name
-    if name not in engine.info.get("tasks", [name]):
-        print(f"lavindit: note: this model was not trained on {name}; it has the pairs alone to go by", file=sys.stderr)
+    task = get_task(chosen.task)
+    if task.name not in engine.info.get("tasks", [task.name]):
+        note = f"this model was not trained on {task.name}; it has the pairs alone to go by"
+        print(f"lavindit: note: {note}", file=sys.stderr)
     answers = engine.apply_all(
-        chosen.task,
+        task,
         chosen.query,
         pairs=chosen.pairs,
         steps=chosen.steps,
@@ -115,7 +116,7 @@ def run_apply(arguments: list[str]) -> None:
         )
         print(f"wrote {path}{note}")
         episode = answer.episode
-        figures = score_application(get_task(chosen.task), episode, answer.square) if chosen.corrupt else []
+        figures = score_application(task, episode, answer.square) if chosen.corrupt else []
         for figure in (figure for figure in figures if figure.answer is not None):
             unchanged = figure.baselines.get("query")
             beside = f", the query unchanged {unchanged:.4g}" if unchanged is not None else ""

@@ -1,7 +1,6 @@
 """Training and test of the J-DiT in the latent space of a frozen VAE."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -131,13 +130,13 @@ class DiTModule(TrainedModule):
         with self.recorder.clock() as clock:
             answers = answer_batch(vae, self.trained_network(), batch, self.sampling)
         rebuilt = vae.to_pictures(vae.to_latent(batch.targets[:, -1]))
-        self.recorder.record(batch, batch_idx, dataloader_idx, answers, rebuilt, clock.seconds)
+        self.recorder.record(batch, answers, rebuilt, clock.seconds)
 
     def on_test_end(self) -> None:
         """Write the result."""
         super().on_test_end()
         assert self.recorder is not None
-        self.recorder.write(Path(self.trainer.default_root_dir))
+        self.recorder.write()
 
     def predict_step(self, batch: EpisodeBatch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Answers of a batch as pictures [B, 3, T, H, W]."""

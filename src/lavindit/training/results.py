@@ -52,15 +52,7 @@ class TestRecorder:
         yield clock
         clock.seconds = time.perf_counter() - start
 
-    def record(
-        self,
-        batch: EpisodeBatch,
-        batch_idx: int,
-        loader_idx: int,
-        answers: Tensor,
-        rebuilt: Tensor | None,
-        seconds: float,
-    ) -> None:
+    def record(self, batch: EpisodeBatch, answers: Tensor, rebuilt: Tensor | None, seconds: float) -> None:
         """Score a batch: answers and reconstructed targets [B, 3, T, H, W]."""
         for place, episode in enumerate(batch.episodes):
             scorer = self.scorers[episode.task]
@@ -71,11 +63,11 @@ class TestRecorder:
             if number < self.strips and self.module.global_rank == 0:
                 scorer.add_strip(episode, answer, self.run)
 
-    def write(self, run: Path) -> RunResult | None:
+    def write(self) -> None:
         """Write result.json; every process takes part in reducing the metrics, the first one writes."""
         tasks = [scorer.result() for scorer in self.scorers.values()]
         if self.module.global_rank != 0:
-            return None
+            return
         network = self.module.trained_network()
         result = RunResult(
             lavindit_version=__version__,
@@ -96,5 +88,4 @@ class TestRecorder:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             tasks=tasks,
         )
-        write_result(result, run / RESULT_NAME)
-        return result
+        write_result(result, self.run / RESULT_NAME)

@@ -1,6 +1,5 @@
 """Training of the ST-VAE."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -107,13 +106,13 @@ class VAEModule(TrainedModule):
         vae = self.trained_network()
         with self.recorder.clock() as clock:
             rebuilt = self._reconstruct(vae, batch.targets[:, -1])
-        self.recorder.record(batch, batch_idx, dataloader_idx, rebuilt, None, clock.seconds)
+        self.recorder.record(batch, rebuilt, None, clock.seconds)
 
     def on_test_end(self) -> None:
         """Write the result."""
         super().on_test_end()
         assert self.recorder is not None
-        self.recorder.write(Path(self.trainer.default_root_dir))
+        self.recorder.write()
 
     @staticmethod
     def _reconstruct(vae: STVAE, pictures: Tensor) -> Tensor:
