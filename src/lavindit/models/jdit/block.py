@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from lavindit.models.jdit.config import JDiTConfig
-from lavindit.models.jdit.rope import rotate
+from lavindit.models.jdit.rope import SequenceTables, rotate
 
 EPS = 1e-6
 
@@ -49,7 +49,7 @@ class Stream(nn.Module):
         config: The model's config.
         drop: Probability of dropping a sublayer's update in training.
         readable: Whether later blocks read this stream; if not, it only offers keys and values, and its
-            output projection and MLP do not exist.
+            output projection and MLP do not exist, or are kept without being trained or run.
     """
 
     def __init__(self, config: JDiTConfig, drop: float, readable: bool = True) -> None:
@@ -62,20 +62,32 @@ class Stream(nn.Module):
         if readable or config.full_last_block:
             self.out = nn.Linear(config.width, config.width, bias=False)
             self.mlp = SwiGLU(config.width, config.mlp_width)
+        if not readable:
+            # What never gets a gradient must not be waited for by distributed training.
+            for name in ("q_norm", "out", "mlp"):
+                if hasattr(self, name):
+                    getattr(self, name).requires_grad_(False)
 
     def modulate(self, time: Tensor) -> tuple[Tensor, ...]:
         """Time embedding [B, F or 1, D] -> attention scale and gate, MLP scale and gate, [B, F or 1, 1, D] each."""
         scale_a, gate_a, scale_m, gate_m = self.modulation(F.silu(time)).unsqueeze(2).chunk(4, dim=-1)
         return 1 + scale_a, gate_a.tanh(), 1 + scale_m, gate_m.tanh()
 
-    def project(self, x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens [B, F, n, D] -> queries [B, heads, N, d], keys and values [B, kv heads, N, d]."""
-        d = self.config.head_dim
+    def project(self, x: Tensor, scale: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        """Tokens [B, F, n, D] -> queries [B, heads, N, d], keys and values [B, kv heads, N, d].
+
+        A stream that nobody reads asks no queries: None.
+        """
+        config = self.config
         x = rearrange(rms_norm(x) * scale, "b f n d -> b (f n) d")
-        q, k, v = self.qkv(x).split([self.config.width, self.config.kv_width, self.config.kv_width], dim=-1)
-        q, k = self.q_norm(q), self.k_norm(k)
-        q, k, v = (rearrange(y, "b n (h d) -> b h n d", d=d) for y in (q, k, v))
-        return q, k, v
+        if not self.readable:
+            k, v = F.linear(x, self.qkv.weight[config.width :]).chunk(2, dim=-1)
+            return None, self._heads(self.k_norm(k)), self._heads(v)
+        q, k, v = self.qkv(x).split([config.width, config.kv_width, config.kv_width], dim=-1)
+        return self._heads(self.q_norm(q)), self._heads(self.k_norm(k)), self._heads(v)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return rearrange(x, "b n (h d) -> b h n d", d=self.config.head_dim)
 
     def update(self, x: Tensor, attended: Tensor, modulation: tuple[Tensor, ...]) -> Tensor:
         """Residual updates by attention output [B, heads, N, d] and MLP; returns tokens [B, F, n, D]."""
@@ -109,8 +121,7 @@ class JointBlock(nn.Module):
         target: Tensor,
         context_time: Tensor,
         target_time: Tensor,
-        rope: tuple[Tensor, Tensor],
-        mask: Tensor | None,
+        tables: SequenceTables,
     ) -> tuple[Tensor, Tensor]:
         """Update both streams.
 
@@ -119,19 +130,27 @@ class JointBlock(nn.Module):
             target: Noisy tokens [B, Ft, n, D].
             context_time: Time embedding [B, 1, D].
             target_time: Time embedding [B, 1 or Ft, D].
-            rope: Cosine and sine [Nc + Nt, d].
-            mask: Boolean [Nc + Nt, Nc + Nt] or None.
+            tables: Rotation and visibility of the Nc + Nt tokens.
         """
         mod_c, mod_t = self.context.modulate(context_time), self.target.modulate(target_time)
-        qkv_c, qkv_t = self.context.project(context, mod_c[0]), self.target.project(target, mod_t[0])
-        q, k, v = (torch.cat(both, dim=2) for both in zip(qkv_c, qkv_t, strict=True))
-        split = qkv_c[0].shape[2]
-        q, k = rotate(q, *rope, self.config), rotate(k, *rope, self.config)
-        if not self.context.readable:
-            q, mask = q[:, :, split:], None if mask is None else mask[split:]
+        q_c, k_c, v_c = self.context.project(context, mod_c[0])
+        q_t, k_t, v_t = self.target.project(target, mod_t[0])
+        assert q_t is not None
+        cos, sin, mask = tables
+        split, asking = k_c.shape[2], 0
+        if q_c is None:
+            q, asking = q_t, split
+        else:
+            q = torch.cat([q_c, q_t], dim=2)
+        k, v = torch.cat([k_c, k_t], dim=2), torch.cat([v_c, v_t], dim=2)
+        q, k = rotate(q, cos[asking:], sin[asking:], self.config), rotate(k, cos, sin, self.config)
         attended = F.scaled_dot_product_attention(
-            q, k, v.to(q.dtype), attn_mask=mask, enable_gqa=self.config.queries_per_kv > 1
+            q,
+            k,
+            v.to(q.dtype),
+            attn_mask=None if mask is None else mask[asking:],
+            enable_gqa=self.config.queries_per_kv > 1,
         )
-        if self.context.readable:
+        if q_c is not None:
             context = self.context.update(context, attended[:, :, :split], mod_c)
-        return context, self.target.update(target, attended[:, :, -qkv_t[0].shape[2] :], mod_t)
+        return context, self.target.update(target, attended[:, :, split - asking :], mod_t)

@@ -4,6 +4,7 @@ A sequence is all clean frames (input, target, input, target, ..., query) and th
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -34,6 +35,7 @@ class Layout:
         return mask.repeat_interleave(tokens_per_frame, 0).repeat_interleave(tokens_per_frame, 1)
 
 
+@lru_cache(maxsize=64)
 def query_layout(mode: ContextAttention, context_frames: int, target_frames: int, query_frames: int = 1) -> Layout:
     """One query at the end of its context, its target after it: sampling, and the paper's training."""
     context = tuple(range(context_frames))
@@ -51,6 +53,7 @@ def query_layout(mode: ContextAttention, context_frames: int, target_frames: int
     return Layout(context, target, tuple(tuple(sees(i, j) for j in range(total)) for i in range(total)))
 
 
+@lru_cache(maxsize=64)
 def every_pair_layout(pairs: int, input_frames: int = 1, target_frames: int = 1, copies: int = 1) -> Layout:
     """Noisy targets for every pair and for the query; only a causal context allows it.
 

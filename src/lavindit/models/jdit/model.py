@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from lavindit.models.jdit.block import JointBlock, Stream, rms_norm
 from lavindit.models.jdit.config import JDiTConfig
 from lavindit.models.jdit.layout import Layout, query_layout
-from lavindit.models.jdit.rope import rotation_angles, token_positions
+from lavindit.models.jdit.rope import sequence_tables
 
 FREQUENCIES = 128
 LAYER_NORM_EPS = 1e-5
@@ -39,11 +40,16 @@ class JDiT(nn.Module):
 
     Args:
         config: Size and options.
+
+    Attributes:
+        checkpointing: Keep only the blocks' inputs for the backward pass and compute the blocks again in it: more
+            work, much less memory.
     """
 
     def __init__(self, config: JDiTConfig) -> None:
         super().__init__()
         self.config = config
+        self.checkpointing = False
         patch_width = config.latent_channels * config.patch**2
         self.context_embed = self._embedder(patch_width)
         self.target_embed = self._embedder(patch_width)
@@ -93,20 +99,23 @@ class JDiT(nn.Module):
         Returns:
             [B, C, T, h, w].
         """
-        config = self.config
+        config, dtype = self.config, self.final.weight.dtype
         if layout is None:
             layout = query_layout(config.context_attention, context.shape[2], noisy.shape[2], query_frames=1)
-        tokens_c, tokens_t = self.context_embed(self._patchify(context)), self.target_embed(self._patchify(noisy))
+        tokens_c = self.context_embed(self._patchify(context.to(dtype)))
+        tokens_t = self.target_embed(self._patchify(noisy.to(dtype)))
         time = self.time_embed(t[:, None] if t.ndim == 1 else t)
         joint = config.context_attention == "joint"
         context_time = (time if joint else self.time_embed(t.new_ones(len(t), 1))) + self.context_vector
         target_time = time + self.target_vector
         h, w = noisy.shape[3] // config.patch, noisy.shape[4] // config.patch
-        frames = torch.tensor(layout.context + layout.target, device=noisy.device)
-        rope = rotation_angles(token_positions(frames, h, w), config)
-        mask = layout.token_mask(h * w, noisy.device)
+        tables = sequence_tables(config, layout, h, w, noisy.device)
         for block in self.blocks:
-            tokens_c, tokens_t = block(tokens_c, tokens_t, context_time, target_time, rope, mask)
+            inputs = (tokens_c, tokens_t, context_time, target_time, tables)
+            if self.checkpointing and torch.is_grad_enabled():
+                tokens_c, tokens_t = checkpoint(block, *inputs, use_reentrant=False)
+            else:
+                tokens_c, tokens_t = block(*inputs)
         scale = 1 + self.final_modulation(F.silu(target_time)).unsqueeze(2)
         return self._unpatchify(self.final(rms_norm(tokens_t) * scale), h)
 

@@ -4,10 +4,42 @@ Legend: N tokens, d head width, split into one even part an axis; within a part 
 by position * base^(-2i/p).
 """
 
+from functools import lru_cache
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from lavindit.models.jdit.config import JDiTConfig
+from lavindit.models.jdit.layout import Layout
+
+
+class SequenceTables(NamedTuple):
+    """What attention needs to know of a sequence besides its tokens.
+
+    Attributes:
+        cos: Cosines of the rotation angles [N, d].
+        sin: Sines [N, d].
+        mask: Boolean [N, N], True where attention is allowed; None: everywhere.
+    """
+
+    cos: Tensor
+    sin: Tensor
+    mask: Tensor | None
+
+
+@lru_cache(maxsize=16)
+def sequence_tables(
+    config: JDiTConfig, layout: Layout, height: int, width: int, device: torch.device
+) -> SequenceTables:
+    """Tables of a sequence of height x width tokens a frame; the newest few sequences are kept.
+
+    They are ordinary tensors even when they are first needed under inference mode, so that training may use them.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        frames = torch.tensor(layout.context + layout.target, device=device)
+        cos, sin = rotation_angles(token_positions(frames, height, width), config)
+        return SequenceTables(cos, sin, layout.token_mask(height * width, device))
 
 
 def token_positions(frames: Tensor, height: int, width: int) -> Tensor:
