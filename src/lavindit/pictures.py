@@ -14,6 +14,8 @@ from lavindit.errors import LavinditError
 from lavindit.files import write_atomically
 
 GAP_PX = 2
+Fit = Literal["pad", "stretch"]
+Rounding = Literal["nearest", "truncate"]
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
 
 
@@ -55,7 +57,7 @@ def save_picture(picture: Tensor, path: Path | str) -> None:
     """
     if picture.ndim != 4 or picture.shape[0] != 3 or 0 in picture.shape:
         raise ValueError(f"a picture has shape [3, T, H, W], not {list(picture.shape)}")
-    pixels = picture.detach().float().nan_to_num(0.0).clamp(0, 1).mul(255).round().to("cpu", torch.uint8)
+    pixels = _eight_bit(picture).cpu()
     _, frames, height, width = pixels.shape
     strip = torch.full((height, frames * (width + GAP_PX) - GAP_PX, 3), 255, dtype=torch.uint8)
     for index, frame in enumerate(pixels.unbind(1)):
@@ -102,6 +104,30 @@ def resize(picture: Tensor, height: int, width: int, mode: Literal["bicubic", "n
     return F.interpolate(frames, (height, width), mode="bicubic", antialias=True).clamp(0, 1).transpose(0, 1)
 
 
+def stretch(picture: Tensor, size: int) -> Tensor:
+    """Resize a picture [3, T, H, W] to [3, T, size, size] without keeping its aspect ratio, as the release does.
+
+    Antialiased bicubic of torchvision on 8-bit values, bit for bit; values between two of them are rounded first.
+    """
+    # Imported here: it takes a second, and only the released preset needs it.
+    from torchvision.transforms.v2 import InterpolationMode, functional
+
+    frames = _eight_bit(picture).transpose(0, 1)
+    bicubic = InterpolationMode.BICUBIC
+    resized = functional.resize(frames, [size, size], interpolation=bicubic, antialias=True)
+    return resized.transpose(0, 1).float() / 255
+
+
+def truncate(picture: Tensor) -> Tensor:
+    """The 8-bit values k/255 at or below a picture's own; a file then holds exactly k."""
+    return picture.nan_to_num(0.0).clamp(0, 1).mul(255).to(torch.uint8).float() / 255
+
+
+def _eight_bit(picture: Tensor) -> Tensor:
+    """The nearest uint8 values; values outside [0, 1] are clipped, NaN is 0."""
+    return picture.detach().float().nan_to_num(0.0).clamp(0, 1).mul(255).round().to(torch.uint8)
+
+
 class Letterbox:
     """Fits pictures of one size into a square that the networks take, and takes answers back out of it.
 
@@ -135,6 +161,33 @@ class Letterbox:
         """[3, T, size, size] -> [3, T, height, width]."""
         rows = slice(self.top, self.top + self.inner_height)
         return resize(picture[:, :, rows, self.left : self.left + self.inner_width], self.height, self.width)
+
+
+class Stretch:
+    """Fits pictures of any size into a square without keeping their aspect ratio; answers stay that square.
+
+    Args:
+        picture: Unused: as `Letterbox` takes it.
+        size: Side of the square, a multiple of 8.
+    """
+
+    def __init__(self, picture: Tensor, size: int) -> None:
+        self.size = size
+
+    def apply(self, picture: Tensor) -> Tensor:
+        """[3, T, H, W] -> [3, T, size, size]."""
+        return stretch(picture, self.size)
+
+    def inside(self) -> Tensor:
+        """Mask [1, 1, size, size], all True: nothing is padded."""
+        return torch.ones(1, 1, self.size, self.size, dtype=torch.bool)
+
+    def undo(self, picture: Tensor) -> Tensor:
+        """The picture as it is: the release leaves its answers at the model's size."""
+        return picture
+
+
+FITS: dict[Fit, type[Letterbox] | type[Stretch]] = {"pad": Letterbox, "stretch": Stretch}
 
 
 def center_square(picture: Tensor, size: int) -> Tensor:

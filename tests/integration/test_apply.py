@@ -1,6 +1,7 @@
 """`lavindit apply` and `Engine.apply`: a person's own pictures in, answers of the same size out."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,94 @@ class TestCommand:
         monkeypatch.setenv("LAVINDIT_MODEL", str(tiny_model_dir.parent))  # a run folder will do
         ran = run_cli(["apply", "--task", "colorization", "--query", "photo.png", "--out", "out"])
         assert (ran.code, ran.stderr) == (0, "")
+
+
+class TestPresets:
+    @pytest.fixture
+    def released(self, desk: Path) -> str:
+        """A folder named and filled as people name and fill them: sizes differ, suffixes too."""
+        folder = desk / "my task v1.5"
+        for number, (name, suffix) in enumerate((("a.b c", ".PNG"), ("d_e_f", ".jpg"), ("3", ".png"))):
+            for part, size in (("input", (40, 50 + number)), ("target", (70, 30))):
+                path = folder / f"{name}_{part}.png"
+                save_picture(picture(*size, seed=number), path)
+                path.rename(path.with_name(f"{name}_{part}{suffix}"))  # a PNG inside, whatever its name
+        return folder.name
+
+    def test_official(self, desk: Path, apply: Callable[..., str], released: str, engine: Engine) -> None:
+        said = apply("--preset", "official", "--resolution", 64, "--native", task=released)
+        assert "stretched to 64x64" in said
+        answer = load_picture(desk / "out" / "photo_my task v1.5.png")
+        assert answer.shape == (3, 1, 64, 64)
+        native = np.load(desk / "out" / "photo_my task v1.5.npy")
+        assert np.array_equal(native, answer.numpy())  # the file holds the truncated values
+        result = read(desk / "out" / "result.json")
+        expected = {"preset": "official", "pairs": 4, "replacement": True, "resolution": 64, "fit": "stretch"}
+        expected |= {"rounding": "truncate", "steps": 19, "solver": "euler", "guidance": 1.5, "shift": 1.0, "seed": 0}
+        expected |= {"grid": "official", "posterior": "sample", "precision": "float32"}
+        assert result["settings"] == expected
+        assert len(result["applications"][0]["strip"]["context"]) == 4  # of three pairs
+
+        again = engine.apply(desk / released, desk / "photo.png", preset="official", resolution=64)
+        assert isinstance(again, Prediction)
+        assert torch.equal(again.image, answer)
+
+    def test_options_come_before_the_preset(self, desk: Path, apply: Callable[..., str], released: str) -> None:
+        preset = ("--preset", "official", "--resolution", 32)
+        apply(*preset, "--steps", 1, "--posterior", "mean", "--guidance", 1, "--pairs", 2, task=released)
+        settings = read(desk / "out" / "result.json")["settings"]
+        assert (settings["pairs"], settings["resolution"]) == (2, 32)
+        assert (settings["steps"], settings["posterior"], settings["guidance"]) == (1, "mean", 1.0)
+        said = apply("--preset", "official", "--resolution", 32, "--fit", "pad", "--steps", 1, task="negative", out="b")
+        assert "(100x80, resized and padded to 32x32 to be answered)" in said
+        assert load_picture(desk / "b" / "photo_negative.png").shape == (3, 1, 80, 100)
+
+    def test_a_model_that_names_its_preset(self, desk: Path, run_cli: Cli, tiny_model_dir: Path, released: str) -> None:
+        shutil.copytree(tiny_model_dir, desk / "model")
+        config = read(desk / "model" / "config.json") | {"info": {"preset": "official", "resolution": 32}}
+        (desk / "model" / "config.json").write_text(json.dumps(config))
+        fixed = ["apply", "--task", released, "--query", "photo.png", "--model", "model"]
+        assert run_cli([*fixed, "--out", "own"]).code == 0
+        assert load_picture(desk / "own" / f"photo_{released}.png").shape == (3, 1, 32, 32)
+        ran = run_cli([*fixed, "--out", "ours", "--preset", "default"])
+        assert (ran.code, "differ in size" in ran.stderr) == (2, True)  # ours keeps aspect ratios, and these differ
+
+    def test_paper(self, desk: Path, apply: Callable[..., str]) -> None:
+        apply("--preset", "paper")
+        settings = read(desk / "out" / "result.json")["settings"]
+        assert (settings["steps"], settings["grid"], settings["posterior"]) == (20, "uniform", "mean")
+        assert load_picture(desk / "out" / "photo_colorization.png").shape == (3, 1, 80, 100)
+
+    @pytest.mark.parametrize(
+        ("option", "value", "words"),
+        [
+            ("--preset", "newest", "unknown preset 'newest'; there are default, paper, official"),
+            ("--resolution", "60", "resolution 60 must be a multiple of 16"),
+            ("--fit", "squeeze", "'squeeze'"),
+            ("--posterior", "mode", "'mode'"),
+            ("--precision", "float8", "'float8'"),
+            ("--device", "abacus", "cannot use the device 'abacus'"),
+        ],
+    )
+    def test_what_is_not_there(
+        self, desk: Path, run_cli: Cli, tiny_model_dir: Path, option: str, value: str, words: str
+    ) -> None:
+        fixed = ["apply", "--task", "colorization", "--query", "photo.png", "--out", "out", "--model", tiny_model_dir]
+        ran = run_cli([*fixed, option, value])
+        assert (ran.code, ran.stdout, ran.stderr.count("\n")) == (2, "", 1)
+        assert words in ran.stderr
+        assert not (desk / "out").exists()
+
+    def test_defaults_are_ours(self, engine: Engine) -> None:
+        settings = engine.settings
+        assert (settings.preset, settings.fit, settings.rounding, settings.replacement) == (
+            "default",
+            "pad",
+            "nearest",
+            False,
+        )
+        assert (settings.pairs, settings.resolution, settings.sampling.steps) == (4, 64, 2)
+        assert (settings.sampling.grid, settings.sampling.posterior) == ("uniform", "mean")
 
 
 class TestEngine:

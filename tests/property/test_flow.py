@@ -12,6 +12,7 @@ from lavindit.flow import (
     seeded_noise,
     shift_times,
     solve,
+    time_grid,
     uniform_grid,
     velocity,
 )
@@ -65,6 +66,34 @@ def test_time_grids_run_from_zero_to_one_and_rise():
         assert grid[0] == 0
         assert (grid.diff() > 0).all()
     assert len(official_grid(20)) == 20
+
+
+TABULATED = {
+    20: "0 56 111 167 222 278 333 389 444 500 524 730 1148 1777 2618 3671 4936 6412 8100 10000",
+    30: "0 36 71 107 143 179 214 250 286 321 357 393 429 464 500 511 600 779 1049 1410 1862 2403 3036 3759 4573 5477 "
+    "6472 7557 8733 10000",
+    40: "0 26 53 79 105 132 158 184 211 237 263 289 316 342 368 395 421 447 474 500 506 555 655 804 1004 1253 1553 "
+    "1902 2302 2752 3251 3801 4401 5051 5750 6500 7300 8150 9050 10000",
+}
+
+
+@pytest.mark.parametrize("points", TABULATED)
+def test_the_official_grid_is_the_released_table(points):
+    table = torch.tensor([int(value) for value in TABULATED[points].split()]).double().div(10_000).float()
+    assert torch.equal(official_grid(points), table)
+    assert torch.equal(time_grid("official", points - 1), table)
+
+
+def test_official_grids_of_any_length():
+    for points in [*range(2, 25), 31, 150, 600]:
+        grid = official_grid(points)
+        assert len(grid) == points
+        assert (grid[0], grid[-1]) == (0, 1)
+        assert (grid.diff() > 0).all()
+    with pytest.raises(ValueError, match="at least 2 points"):
+        official_grid(1)
+    assert torch.equal(time_grid("official", 9, shift=3.0), shift_times(official_grid(10), 3.0))
+    assert torch.equal(time_grid("uniform", 9, shift=3.0), uniform_grid(9, 3.0))
 
 
 def test_shift_keeps_the_ends_and_moves_times_towards_noise():

@@ -92,3 +92,52 @@ def test_kl_is_zero_for_the_prior_and_sums_over_the_latent():
     torch.testing.assert_close(prior.kl(), torch.zeros(2))
     shifted = type(posterior)(torch.ones_like(posterior.mean), torch.zeros_like(posterior.mean))
     torch.testing.assert_close(shifted.kl(), torch.full((2,), 0.5 * posterior.mean[0].numel()))
+
+
+def test_the_released_kl_leaves_the_width_out():
+    posterior = random_vae().encode(torch.rand(2, 3, 5, 16, 40))
+    terms = 0.5 * (posterior.mean**2 + posterior.logvar.exp() - 1 - posterior.logvar)
+    released = torch.sum(terms, dim=[1, 2, 3])
+    assert released.shape == (2, 5)
+    torch.testing.assert_close(posterior.kl(omit_width=True), released.mean(1))
+    torch.testing.assert_close(posterior.kl(omit_width=True) * 5, posterior.kl())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("chunk", [1, 4, 6, 100])
+def test_chunks_change_nothing(chunk):
+    vae, pictures = random_vae(), torch.rand(2, 3, 3, 1, 16, 24)
+    noise = torch.randn(2, 3, 16, 1, 2, 3)
+    for draw in (None, noise):
+        latent = vae.to_latent(pictures, draw)
+        torch.testing.assert_close(vae.to_latent(pictures, draw, chunk), latent, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(vae.to_pictures(latent, chunk), vae.to_pictures(latent), atol=1e-6, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_noise_makes_a_sample_of_the_posterior():
+    vae, pictures = random_vae(), torch.rand(2, 3, 3, 1, 16, 24)
+    vae.latent_shift.fill_(0.5)
+    vae.latent_scale.fill_(2.0)
+    assert vae.latent_shape(pictures) == (16, 1, 2, 3)
+    noise = torch.randn(2, 3, *vae.latent_shape(pictures))
+    posterior = vae.encode(pictures.flatten(0, 1) * 2 - 1)
+    sample = posterior.mean + (0.5 * posterior.logvar).exp() * noise.flatten(0, 1)
+    torch.testing.assert_close(vae.to_latent(pictures, noise), (sample.unflatten(0, (2, 3)) - 0.5) * 2)
+    torch.testing.assert_close(vae.to_latent(pictures, torch.zeros_like(noise)), vae.to_latent(pictures))
+
+
+@torch.no_grad()
+def test_bfloat16_weights_take_and_give_float32_and_keep_exact_statistics():
+    vae, pictures = random_vae(), torch.rand(2, 3, 1, 16, 16)
+    vae.latent_scale.fill_(1.08936170213)
+    latent = vae.to_latent(pictures)
+    rebuilt = vae.to_pictures(latent)
+    vae.to(torch.bfloat16)
+    assert {p.dtype for p in vae.parameters()} == {torch.bfloat16}
+    assert vae.latent_scale.dtype == torch.float32
+    assert (vae.state_dict()["latent_scale"] == torch.tensor(1.08936170213)).all()
+    for cast, exact in ((vae.to_latent(pictures), latent), (vae.to_pictures(latent), rebuilt)):
+        assert cast.dtype == torch.float32
+        assert float((cast - exact).abs().mean()) < 0.02 * float(exact.std()) + 0.01
+    assert vae.to(torch.float32).to_latent(pictures).dtype == torch.float32

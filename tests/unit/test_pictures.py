@@ -8,9 +8,21 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms import v2
 
 from lavindit.errors import LavinditError
-from lavindit.pictures import Letterbox, center_square, list_images, load_picture, resize, save_array, save_picture
+from lavindit.pictures import (
+    Letterbox,
+    Stretch,
+    center_square,
+    list_images,
+    load_picture,
+    resize,
+    save_array,
+    save_picture,
+    stretch,
+    truncate,
+)
 
 
 def smooth(height: int, width: int) -> Tensor:
@@ -161,6 +173,41 @@ class TestLetterbox:
         torch.testing.assert_close(square[:, :, 24:40], resize(smooth(32, 128), 16, 64))
         assert torch.equal(square[:, :, :24], square[:, :, 24:25].expand(3, 1, 24, 64))
         assert torch.equal(square[:, :, 40:], square[:, :, 39:40].expand(3, 1, 24, 64))
+
+
+class TestStretch:
+    @pytest.mark.parametrize("size", [(37, 91), (300, 41), (64, 64), (8, 8), (1, 5), (640, 480)])
+    def test_equals_torchvision_on_uint8(self, size: tuple[int, int]) -> None:
+        pixels = torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        bicubic = v2.InterpolationMode.BICUBIC
+        expected = v2.functional.resize(pixels, [64, 64], interpolation=bicubic, antialias=True)
+        picture = pixels[:, None].float() / 255
+        assert torch.equal(stretch(picture, 64), expected[:, None].float() / 255)
+        clip = stretch(torch.cat([picture, 1 - picture], dim=1), 64)
+        assert torch.equal(clip[:, :1], stretch(picture, 64))
+        assert torch.equal(clip[:, 1:], stretch(1 - picture, 64))
+
+    def test_values_outside_and_between(self) -> None:
+        picture = torch.tensor([-1.0, 0.4 / 255, 0.6 / 255, 2.0]).view(1, 1, 1, 4).expand(3, 1, 4, 4)
+        assert (stretch(picture, 4)[0, 0, 0] * 255).tolist() == [0, 0, 1, 255]
+
+    def test_a_box_that_gives_nothing_back(self) -> None:
+        box = Stretch(smooth(20, 50), 16)
+        square = box.apply(smooth(20, 50))
+        assert square.shape == (3, 1, 16, 16)
+        assert box.inside().all()
+        assert box.undo(square) is square
+
+
+def test_truncate_rounds_down_and_a_file_keeps_it(tmp_path: Path) -> None:
+    values = torch.cat([torch.linspace(0, 1, 997), torch.tensor([1.0, -0.1, 1.1])])
+    picture = values.view(1, 1, 20, 50).expand(3, 1, 20, 50)
+    cut = truncate(picture)
+    assert torch.equal(cut, (picture.clamp(0, 1) * 255.0).to(torch.uint8).float() / 255)
+    assert float((picture.clamp(0, 1) - cut).max()) < 1 / 255
+    save_picture(cut, tmp_path / "a.png")
+    assert torch.equal(load_picture(tmp_path / "a.png"), cut)
+    assert (truncate(torch.full((3, 1, 1, 1), torch.nan)) == 0).all()
 
 
 def test_center_square() -> None:

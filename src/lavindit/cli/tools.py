@@ -3,17 +3,23 @@
 import argparse
 import os
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
 from lavindit import __version__
 from lavindit.errors import LavinditError
-from lavindit.inference import Engine, load, write_strip
+from lavindit.inference import PRESETS, Engine, Options, Settings, load, write_strip
+from lavindit.inference.engine import Answer
+from lavindit.inference.presets import find_preset
+from lavindit.inference.sampler import Posterior
 from lavindit.inference.scorer import score_application
+from lavindit.pictures import Fit
 from lavindit.report import current_command, current_commit, describe_machine, write_report
 from lavindit.report.schema import RESULT_NAME, Application, RunResult, read_result, write_result
 from lavindit.report.terminal import print_result
@@ -21,6 +27,7 @@ from lavindit.task import Task, all_tasks, get_task
 
 MODEL_VARIABLE = "LAVINDIT_MODEL"
 DEFAULT_MODEL = Path("runs/demo/model")
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Parser(argparse.ArgumentParser):
@@ -82,39 +89,31 @@ def run_report(arguments: list[str]) -> None:
 def run_apply(arguments: list[str]) -> None:
     """Answer a person's own pictures."""
     chosen = _apply_parser().parse_args(arguments)
-    files = [answer_file(chosen.out, query, chosen.task) for query in chosen.query]
-    clashing = sorted({str(path) for path in files if files.count(path) > 1})
-    if clashing:
-        raise LavinditError(f"two queries would be written to {clashing[0]}; give them different names")
-    taken = [path for path in files if path.exists()]
-    if taken and not chosen.overwrite:
-        raise LavinditError(f"{taken[0]} exists; choose another --out or add --overwrite")
-    engine = load(_find_model(chosen.model))
+    if chosen.preset is not None:
+        find_preset(chosen.preset)  # a slip is told before anything is loaded
+    files = _answer_files(chosen)
+    engine = load(_find_model(chosen.model), _find_device(chosen.device), PRECISIONS[chosen.precision])
     task = get_task(chosen.task)
     if task.name not in engine.info.get("tasks", [task.name]):
         note = f"this model was not trained on {task.name}; it has the pairs alone to go by"
         print(f"lavindit: note: {note}", file=sys.stderr)
-    answers = engine.apply_all(
-        task,
-        chosen.query,
+    options = Options(
         pairs=chosen.pairs,
+        resolution=chosen.resolution,
+        fit=chosen.fit,
         steps=chosen.steps,
         guidance=chosen.guidance,
-        seed=chosen.seed,
-        corrupt=chosen.corrupt,
+        posterior=chosen.posterior,
+    )
+    settings = engine.settle(chosen.preset, chosen.seed, **options)
+    answers = engine.apply_all(
+        task, chosen.query, seed=chosen.seed, corrupt=chosen.corrupt, preset=chosen.preset, **options
     )
     run = chosen.report or chosen.out
     applications = []
     for answer, path in zip(answers, files, strict=True):
         answer.prediction.save(path, native=chosen.native)
-        height, width = answer.prediction.image.shape[2:]
-        size = engine.resolution
-        note = (
-            ""
-            if height == width == size
-            else f" ({width}x{height}, resized and padded to {size}x{size} to be answered)"
-        )
-        print(f"wrote {path}{note}")
+        print(f"wrote {path}{_size_note(answer, settings)}")
         episode = answer.episode
         figures = score_application(task, episode, answer.square) if chosen.corrupt else []
         for figure in (figure for figure in figures if figure.answer is not None):
@@ -123,18 +122,37 @@ def run_apply(arguments: list[str]) -> None:
             print(f"  {figure.metric} {figure.answer:.4g}{beside}")
         strip = write_strip(episode, answer.square, run, "pictures/applied", with_truth=chosen.corrupt)
         applications.append(Application(episode.task, episode.sample_id, strip, answer.prediction.seconds, figures))
-    settings = {
-        "steps": chosen.steps or engine.sampling.steps,
-        "guidance": engine.sampling.guidance if chosen.guidance is None else chosen.guidance,
-        "pairs": chosen.pairs,
-    }
-    _record_applications(run, applications, engine, chosen.seed, settings)
+    _record_applications(run, applications, engine, settings, chosen.precision)
     print(f"added to {run / RESULT_NAME}; `lavindit report {run}` makes pages of it")
 
 
 def answer_file(out: Path, query: Path, task: str) -> Path:
-    """Where the answer to a query goes."""
-    return out / f"{query.stem}_{Path(task).stem}.png"
+    """Where the answer to a query goes; `task` is a name, a plugin file or a folder."""
+    path = Path(task)
+    return out / f"{query.stem}_{path.stem if path.suffix == '.py' else path.resolve().name}.png"
+
+
+def _answer_files(chosen: argparse.Namespace) -> list[Path]:
+    """A free file for each answer."""
+    files = [answer_file(chosen.out, query, chosen.task) for query in chosen.query]
+    clashing = sorted({str(path) for path in files if files.count(path) > 1})
+    if clashing:
+        raise LavinditError(f"two queries would be written to {clashing[0]}; give them different names")
+    taken = [path for path in files if path.exists()]
+    if taken and not chosen.overwrite:
+        raise LavinditError(f"{taken[0]} exists; choose another --out or add --overwrite")
+    return files
+
+
+def _size_note(answer: Answer, settings: Settings) -> str:
+    """What became of the query's size on its way through the model."""
+    height, width = answer.prediction.image.shape[2:]
+    square = f"{settings.resolution}x{settings.resolution}"
+    if settings.fit == "stretch":
+        return f" (the query stretched to {square}, the answer left so)"
+    if height == width == settings.resolution:
+        return ""
+    return f" ({width}x{height}, resized and padded to {square} to be answered)"
 
 
 def _apply_parser() -> Parser:
@@ -143,10 +161,27 @@ def _apply_parser() -> Parser:
     parser.add_argument("--query", required=True, nargs="+", type=Path, metavar="FILE", help="image files of any size")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the answers")
     parser.add_argument("--model", type=Path, help=f"model directory; default: ${MODEL_VARIABLE}, else {DEFAULT_MODEL}")
-    parser.add_argument("--pairs", type=int, default=4, metavar="K", help="context pairs (default 4)")
+    known = ", ".join(PRESETS)
+    parser.add_argument("--preset", metavar="NAME", help=f"{known}: what the options below start from")
+    parser.add_argument("--pairs", type=int, metavar="K", help="context pairs (default 4)")
     parser.add_argument("--steps", type=int, metavar="N", help="solver steps (default: the model's)")
     parser.add_argument("--guidance", type=float, help="guidance scale (default: the model's)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of context and noise (default 0)")
+    parser.add_argument(
+        "--resolution", type=int, metavar="PX", help="side of the model's square (default: the model's)"
+    )
+    parser.add_argument(
+        "--fit",
+        choices=get_args(Fit),
+        help="pad: keep the aspect ratio and give the query's size back; stretch: neither (default pad)",
+    )
+    parser.add_argument(
+        "--posterior", choices=get_args(Posterior), help="what the VAE's posterior is taken at (default mean)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of context, noise and samples (default 0)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto: cuda where there is one")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="float32", help="type of the weights (default float32)"
+    )
     parser.add_argument(
         "--corrupt", action="store_true", help="make the task's input from clean pictures first, and score the answer"
     )
@@ -154,6 +189,16 @@ def _apply_parser() -> Parser:
     parser.add_argument("--overwrite", action="store_true", help="replace answers that exist")
     parser.add_argument("--report", type=Path, metavar="RUN", help="add the answers to this run's result")
     return parser
+
+
+def _find_device(named: str) -> torch.device:
+    if named == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.zeros(1, device=named).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise LavinditError(f"cannot use the device {named!r} ({reason}); try --device cpu") from error
 
 
 def _find_model(named: Path | None) -> Path:
@@ -170,8 +215,14 @@ def _find_model(named: Path | None) -> Path:
     )
 
 
+def _flat(settings: Settings) -> dict[str, Any]:
+    """Settings as a result lists them: the sampling among the rest, as a test's result has it."""
+    chosen = asdict(settings)
+    return chosen.pop("sampling") | chosen
+
+
 def _record_applications(
-    run: Path, applications: list[Application], engine: Engine, seed: int, settings: dict[str, Any]
+    run: Path, applications: list[Application], engine: Engine, settings: Settings, precision: str
 ) -> None:
     """Add applications to a run's result, in place of earlier ones of the same task and query."""
     path = run / RESULT_NAME
@@ -181,11 +232,11 @@ def _record_applications(
         result = RunResult(
             lavindit_version=__version__,
             command=current_command(),
-            seed=seed,
+            seed=settings.sampling.seed,
             commit=current_commit(),
             machine=describe_machine(),
             model={"kind": "jdit", **engine.info},
-            settings=settings,
+            settings=_flat(settings) | {"precision": precision},
             data={},
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             tasks=[],

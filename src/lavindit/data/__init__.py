@@ -1,7 +1,7 @@
 """Data: the embedded world, photographs, episodes, the mixture and the data module."""
 
 from lavindit.data.episodes import EpisodeMaker, collate, draw_context
-from lavindit.data.mixture import EpisodeMixture, EpisodeTest, StreamSampler
+from lavindit.data.mixture import EpisodeMixture, EpisodeTest, ShareSampler, StreamSampler
 from lavindit.data.module import EpisodeData
 from lavindit.data.photos import PhotoSource, bundled_photo
 from lavindit.data.sources import SourceConfig, source_for
@@ -12,6 +12,7 @@ __all__ = [
     "EpisodeMixture",
     "EpisodeTest",
     "PhotoSource",
+    "ShareSampler",
     "SourceConfig",
     "StreamSampler",
     "bundled_photo",

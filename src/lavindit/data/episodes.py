@@ -45,22 +45,35 @@ class EpisodeMaker:
 
 
 def draw_context(
-    task: Task, source: Source, codec: Codec, pairs: int, generator: torch.Generator, exclude: str = ""
+    task: Task,
+    source: Source,
+    codec: Codec,
+    pairs: int,
+    generator: torch.Generator,
+    exclude: str | None = None,
+    replacement: bool = False,
 ) -> tuple[Pair, ...]:
     """Draw `pairs` pairs of a task from a source, never the scene named `exclude`.
+
+    With `replacement` the same scene may come several times, so that one is enough for any number of pairs.
 
     Raises:
         LavinditError: The source has too few scenes.
     """
     if pairs == 0:
         return ()
+    wanted = len(source) if replacement else min(pairs + 1, len(source))
+    chosen = list(task.choose_context(len(source), wanted, generator))
     found: list[Pair] = []
-    for index in task.choose_context(len(source), min(pairs + 1, len(source)), generator):
-        scene = source[index]
+    while chosen:
+        place = int(torch.randint(len(chosen), (), generator=generator)) if replacement else 0
+        scene = source[chosen[place]]
         if scene.scene_id != exclude:
             found.append(task.make_pair(scene, codec, generator))
         if len(found) == pairs:
             return tuple(found)
+        if not replacement or scene.scene_id == exclude:
+            del chosen[place]
     raise LavinditError(f"task {task.name} can show {len(found)} pairs beside the query, {pairs} were asked for")
 
 

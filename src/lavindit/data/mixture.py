@@ -1,5 +1,6 @@
 """The training mixture: an endless, seekable stream of batches over tasks."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -7,22 +8,23 @@ from torch.utils.data import Dataset, Sampler
 
 from lavindit.data.episodes import EpisodeMaker, collate
 from lavindit.flow.noise import seed_from
-from lavindit.types import EpisodeBatch
+from lavindit.types import Episode, EpisodeBatch
 
 
 class EpisodeMixture(Dataset[EpisodeBatch]):
-    """Batch i of training is always the same: tasks, scenes, context and K come from (seed, i) alone.
+    """Episode e of training is always the same: task, scene, context come from (seed, e) alone, K from (seed, step).
 
-    So a run that is resumed at batch i sees what an undisturbed run would have seen, and processes share a stream
-    by taking every n-th batch. K is one for a batch, drawn from the range.
+    Step i holds episodes i B to (i + 1) B - 1, shared evenly by the processes. So a run sees the same episodes however
+    many processes there are, and one that is resumed at step i sees what an undisturbed one would have seen.
 
     Args:
         makers: Episode maker by task name.
         weights: Weight of each task; 1 where it is not named.
-        batch_size: Episodes a batch.
+        batch_size: Episodes a step, B, over all processes.
         pairs: Smallest and largest K.
         seed: Seed of the stream.
-        processes: Processes that share the stream; batches i of the same step get the same K.
+        rank: This process.
+        processes: How many there are.
     """
 
     def __init__(
@@ -32,45 +34,65 @@ class EpisodeMixture(Dataset[EpisodeBatch]):
         batch_size: int,
         pairs: tuple[int, int],
         seed: int,
+        rank: int = 0,
         processes: int = 1,
     ) -> None:
         self.makers = [makers[name] for name in sorted(makers)]
         self.weights = torch.tensor([weights.get(name, 1.0) for name in sorted(makers)])
-        self.batch_size, self.pairs, self.seed, self.processes = batch_size, pairs, seed, processes
+        self.pairs, self.seed = pairs, seed
+        self.batch_size, self.share, self.rank = batch_size, batch_size // processes, rank
 
-    def __getitem__(self, index: int) -> EpisodeBatch:
-        """Batch `index`."""
-        step_seed = seed_from("pairs", self.seed, index // self.processes)
+    def __getitem__(self, step: int) -> EpisodeBatch:
+        """This process's part of a step."""
         low, high = self.pairs
-        k = int(torch.randint(low, high + 1, (1,), generator=torch.Generator().manual_seed(step_seed)))
-        seed = seed_from("batch", self.seed, index)
+        generator = torch.Generator().manual_seed(seed_from("pairs", self.seed, step))
+        pairs = int(torch.randint(low, high + 1, (1,), generator=generator))
+        first = step * self.batch_size + self.rank * self.share
+        return collate([self.episode(number, pairs) for number in range(first, first + self.share)])
+
+    def episode(self, number: int, pairs: int) -> Episode:
+        """Episode `number` of the stream."""
+        seed = seed_from("episode", self.seed, number)
         generator = torch.Generator().manual_seed(seed)
-        chosen = torch.multinomial(self.weights, self.batch_size, replacement=True, generator=generator).tolist()
-        episodes = []
-        for place, which in enumerate(chosen):
-            maker = self.makers[which]
-            query = int(torch.randint(len(maker), (1,), generator=generator))
-            episodes.append(maker.episode(query, k, seed_from(seed, place)))
-        return collate(episodes)
+        maker = self.makers[int(torch.multinomial(self.weights, 1, generator=generator))]
+        query = int(torch.randint(len(maker), (1,), generator=generator))
+        return maker.episode(query, pairs, seed)
 
 
 class StreamSampler(Sampler[int]):
-    """Endless batch numbers of one process: start, start + processes, start + 2 processes, ...
+    """Endless step numbers: first_step, first_step + 1, ...
 
     Args:
         first_step: Steps that are already done; where a resumed run goes on.
+    """
+
+    def __init__(self, first_step: int) -> None:
+        self.first_step = first_step
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.count(self.first_step)
+
+
+class ShareSampler(Sampler[int]):
+    """A process's share of a list of batches: rank, rank + processes, ...
+
+    All processes get the same number, or those that train in step would wait for ever: where the list does not divide
+    evenly, some batches come twice.
+
+    Args:
+        batches: Batches of the list.
         rank: This process.
         processes: How many there are.
     """
 
-    def __init__(self, first_step: int, rank: int = 0, processes: int = 1) -> None:
-        self.first_step, self.rank, self.processes = first_step, rank, processes
+    def __init__(self, batches: int, rank: int, processes: int) -> None:
+        self.batches, self.rank, self.processes = batches, rank, processes
+
+    def __len__(self) -> int:
+        return -(-self.batches // self.processes)
 
     def __iter__(self) -> Iterator[int]:
-        step = self.first_step
-        while True:
-            yield step * self.processes + self.rank
-            step += 1
+        return iter([(i * self.processes + self.rank) % self.batches for i in range(len(self))])
 
 
 class EpisodeTest(Dataset[EpisodeBatch]):

@@ -1,10 +1,10 @@
 """The Lightning data module: which tasks, which scenes, how many pairs."""
 
 from lightning import LightningDataModule
-from torch.utils.data import ConcatDataset, DataLoader, SequentialSampler
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Sampler
 
 from lavindit.data.episodes import EpisodeMaker
-from lavindit.data.mixture import EpisodeMixture, EpisodeTest, StreamSampler
+from lavindit.data.mixture import EpisodeMixture, EpisodeTest, ShareSampler, StreamSampler
 from lavindit.data.sources import SourceConfig
 from lavindit.errors import LavinditError
 from lavindit.task import Task, all_tasks, get_task
@@ -20,7 +20,7 @@ class EpisodeData(LightningDataModule):
         weights: Weight in the training mixture by task name; 1 where not named. Tasks that are not in use may be
             named.
         source: The framework's scenes.
-        batch_size: Episodes a batch and process.
+        batch_size: Episodes a step (before accumulation), shared evenly by the processes.
         min_pairs: Smallest K in training.
         max_pairs: Largest K in training.
         eval_pairs: K in validation and test.
@@ -73,24 +73,23 @@ class EpisodeData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[EpisodeBatch]:
         """Endless stream; a resumed run goes on where it stopped."""
-        trained = self.trained_tasks
-        rank, processes, done = 0, 1, 0
-        if self.trainer is not None:
-            rank, processes = self.trainer.global_rank, self.trainer.world_size
-            done = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
-        makers = {task.name: EpisodeMaker(task, "train", self.source) for task in trained}
-        mixture = EpisodeMixture(makers, self.weights, self.batch_size, self.pairs, self.seed, processes)
-        return self._loader(mixture, StreamSampler(done, rank, processes))
+        rank, processes = self._place()
+        if self.batch_size % processes:
+            raise LavinditError(f"batch_size {self.batch_size} cannot be shared evenly by {processes} processes")
+        done = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready if self.trainer is not None else 0
+        makers = {task.name: EpisodeMaker(task, "train", self.source) for task in self.trained_tasks}
+        mixture = EpisodeMixture(makers, self.weights, self.batch_size, self.pairs, self.seed, rank, processes)
+        return self._loader(mixture, StreamSampler(done))
 
     def val_dataloader(self) -> DataLoader[EpisodeBatch]:
         """All trained tasks, one after the other: their losses make one mean."""
         dataset = ConcatDataset([self._eval_set(task, "val", self.val_samples) for task in self.trained_tasks])
-        return self._loader(dataset, SequentialSampler(dataset))
+        return self._loader(dataset, ShareSampler(len(dataset), *self._place()))
 
     def test_dataloader(self) -> list[DataLoader[EpisodeBatch]]:
         """One loader a task, held-out ones included."""
         datasets = [self._eval_set(task, "test", self.test_samples) for task in self.tasks]
-        return [self._loader(dataset, SequentialSampler(dataset)) for dataset in datasets]
+        return [self._loader(dataset, ShareSampler(len(dataset), *self._place())) for dataset in datasets]
 
     def predict_dataloader(self) -> list[DataLoader[EpisodeBatch]]:
         """As `test_dataloader`."""
@@ -100,12 +99,16 @@ class EpisodeData(LightningDataModule):
         """Move the stacked pictures; the truth stays where metrics are computed."""
         return batch.to(device)
 
+    def _place(self) -> tuple[int, int]:
+        """Number of this process, and how many there are."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
     def _eval_set(self, task: Task, split: str, samples: int) -> EpisodeTest:
         return EpisodeTest(
             EpisodeMaker(task, split, self.source), samples, self.eval_batch_size, self.eval_pairs, self.seed
         )
 
-    def _loader(self, dataset, sampler) -> DataLoader[EpisodeBatch]:
+    def _loader(self, dataset: Dataset, sampler: Sampler[int]) -> DataLoader[EpisodeBatch]:
         return DataLoader(
             dataset, batch_size=None, sampler=sampler, num_workers=self.workers, persistent_workers=self.workers > 0
         )

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from lavindit.data.photos import PhotoSource
 from lavindit.data.world import WorldSource
 from lavindit.errors import LavinditError
 from lavindit.flow.noise import seed_from
-from lavindit.task import Task
+from lavindit.task import FolderTask, Task
 from lavindit.types import Scene, Source
 
 
@@ -25,6 +26,8 @@ class SourceConfig:
         max_bad_photos: Share of unreadable files in that folder above which a run stops; below it they are skipped,
             counted and named.
         photo_share: Share of photographs among the training scenes of tasks that need nothing but colours.
+        fit: How the pairs of a folder become squares: "crop" takes the largest centred square, "stretch" the whole
+            picture without keeping its aspect ratio (the release).
     """
 
     resolution: int = 64
@@ -34,6 +37,7 @@ class SourceConfig:
     photos: str | None = None
     max_bad_photos: float = 0.05
     photo_share: float = 0.0
+    fit: Literal["crop", "stretch"] = "crop"
 
     def __post_init__(self) -> None:
         if self.resolution % 16 or self.resolution < 16:
@@ -87,7 +91,10 @@ def source_for(task: Task, split: str, config: SourceConfig) -> Source:
     Raises:
         LavinditError: The source lacks a field that the task requires.
     """
-    source = task.make_source(split, config.resolution)
+    if isinstance(task, FolderTask) and config.fit != "crop":
+        source = task.make_source(split, config.resolution, config.fit)
+    else:
+        source = task.make_source(split, config.resolution)
     if source is None:
         source = _world(config, split, 13 if task.modality == "video" else 1)
         if split == "train" and config.photo_share > 0 and not task.requires:

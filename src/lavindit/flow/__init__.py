@@ -7,10 +7,11 @@ from lavindit.flow.guidance import guide
 from lavindit.flow.noise import seed_from, seeded_noise
 from lavindit.flow.path import interpolate, velocity
 from lavindit.flow.solvers import SOLVERS, solve
-from lavindit.flow.times import logit_normal_times, official_grid, shift_times, uniform_grid
+from lavindit.flow.times import Grid, logit_normal_times, official_grid, shift_times, time_grid, uniform_grid
 
 __all__ = [
     "SOLVERS",
+    "Grid",
     "guide",
     "interpolate",
     "logit_normal_times",
@@ -19,6 +20,7 @@ __all__ = [
     "seeded_noise",
     "shift_times",
     "solve",
+    "time_grid",
     "uniform_grid",
     "velocity",
 ]

@@ -1,7 +1,12 @@
 """Times: how they are drawn in training and stepped through in sampling."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
+
+Grid = Literal["uniform", "official"]
+TABULATED_POINTS = (20, 30, 40)
 
 
 def logit_normal_times(
@@ -28,8 +33,20 @@ def uniform_grid(steps: int, shift: float = 1.0) -> Tensor:
 
 
 def official_grid(points: int) -> Tensor:
-    """The released time grid of n points (n - 1 steps); the release tabulates n = 20, 30, 40 to 4 decimals."""
+    """The released time grid of n points (n - 1 steps): evenly to 0.05, then with growing steps.
+
+    The release tabulates n = 20, 30 and 40 to 4 decimals, and these are rounded like it; other n follow the formula.
+    """
+    if points < 2:
+        raise ValueError(f"a grid has at least 2 points, got {points}")
     half = points // 2
     start = torch.linspace(0, 0.05, half)
     rest = 0.05 + 0.95 * torch.linspace(1 / points, 1, points - half) ** 2
-    return torch.round(torch.cat([start, rest]), decimals=4)
+    rest[-1] = 1.0  # of two points the formula leaves the second short of the data
+    grid = torch.cat([start, rest])
+    return torch.round(grid, decimals=4) if points in TABULATED_POINTS else grid
+
+
+def time_grid(kind: Grid, steps: int, shift: float = 1.0) -> Tensor:
+    """`steps + 1` times from 0 to 1 of a uniform or of the released grid, shifted."""
+    return uniform_grid(steps, shift) if kind == "uniform" else shift_times(official_grid(steps + 1), shift)

@@ -1,34 +1,41 @@
 """A folder of pairs is a task, with no Python: `NAME_input.png` beside `NAME_target.png`."""
 
 from pathlib import Path
+from typing import Literal
 
 import torch
+from torch import Tensor
 
 from lavindit.codecs import IdentityCodec
 from lavindit.codecs.base import Codec
 from lavindit.errors import LavinditError
 from lavindit.metrics import RestorationMetric
-from lavindit.pictures import SUFFIXES, center_square, load_picture
+from lavindit.pictures import SUFFIXES, center_square, load_picture, stretch
 from lavindit.task.contract import Column, Task
 from lavindit.types import Pair, Scene
 
 INPUT, TARGET = "_input", "_target"
+ASPECT_TOLERANCE = 0.01
 
 
 class FolderSource:
     """The pairs of a folder, each a scene whose `target` is the ready-made answer.
 
-    Pairs are cut to their centred square and resized to `resolution`.
+    Input and target may differ in size: each is resized alone.
 
     Args:
         pairs: Input and target files.
         resolution: Side in pixels.
+        fit: "crop" takes the centred square of each, so their aspect ratios have to agree within 1 %; "stretch"
+            the whole of each.
     """
 
     provides = frozenset({"target"})
 
-    def __init__(self, pairs: list[tuple[Path, Path]], resolution: int) -> None:
-        self.pairs, self.resolution = pairs, resolution
+    def __init__(
+        self, pairs: list[tuple[Path, Path]], resolution: int, fit: Literal["crop", "stretch"] = "crop"
+    ) -> None:
+        self.pairs, self.resolution, self.fit = pairs, resolution, fit
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -37,14 +44,21 @@ class FolderSource:
         """Scene of pair `index`."""
         input_file, target_file = self.pairs[index]
         picture, target = load_picture(input_file), load_picture(target_file)
-        if picture.shape != target.shape:
+        if self.fit == "crop" and abs(_aspect(picture) / _aspect(target) - 1) > ASPECT_TOLERANCE:
             sizes = " and ".join(f"{p.shape[3]}x{p.shape[2]}" for p in (picture, target))
-            raise LavinditError(f"{input_file} and {target_file.name} differ in size ({sizes}); make them equal")
+            raise LavinditError(
+                f"{input_file} and {target_file.name} differ in size ({sizes}); give both the same aspect ratio"
+            )
+        square = center_square if self.fit == "crop" else stretch
         return Scene(
             scene_id=input_file.stem.removesuffix(INPUT),
-            rgb=center_square(picture, self.resolution),
-            target=center_square(target, self.resolution),
+            rgb=square(picture, self.resolution),
+            target=square(target, self.resolution),
         )
+
+
+def _aspect(picture: Tensor) -> float:
+    return picture.shape[3] / picture.shape[2]
 
 
 class FolderTask(Task):
@@ -72,9 +86,9 @@ class FolderTask(Task):
         self.name = self.folder.resolve().name
         self.pairs = find_pairs(self.folder)
 
-    def make_source(self, split: str, resolution: int) -> FolderSource:
+    def make_source(self, split: str, resolution: int, fit: Literal["crop", "stretch"] = "crop") -> FolderSource:
         """All pairs of the folder, whatever the split: a folder that shows a task has no test set."""
-        return FolderSource(self.pairs, resolution)
+        return FolderSource(self.pairs, resolution, fit)
 
     def make_codec(self, generator: torch.Generator) -> Codec:
         """Pictures are their own native."""
@@ -97,7 +111,13 @@ def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
     Raises:
         LavinditError: No pairs, or a half of one.
     """
-    files = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES}
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+            continue
+        if path.stem in files and path.stem.endswith((INPUT, TARGET)):
+            raise LavinditError(f"{files[path.stem]} and {path.name} are one half of the same pair; remove one of them")
+        files[path.stem] = path
     inputs = [stem for stem in files if stem.endswith(INPUT)]
     for stem in files:
         for own, other in ((INPUT, TARGET), (TARGET, INPUT)):

@@ -3,8 +3,9 @@
 Legend: pixels x [B, 3, T, H, W] in [-1, 1], T = 4k + 1, H and W multiples of 8; latent z [B, C, 1 + (T-1)/4, H/8, W/8].
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -32,11 +33,21 @@ class DiagonalGaussian:
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """One draw, differentiable in mean and logvar."""
         noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
-        return self.mean + (0.5 * self.logvar).exp() * noise
+        return self.at(noise)
 
-    def kl(self) -> Tensor:
-        """KL to N(0, 1), summed over C, t, h, w: [B]."""
-        return 0.5 * (self.mean**2 + self.logvar.exp() - 1 - self.logvar).flatten(1).sum(1)
+    def at(self, noise: Tensor) -> Tensor:
+        """The draw that standard normal noise of the mean's shape stands for."""
+        return self.mean + (0.5 * self.logvar).exp() * noise.to(self.mean)
+
+    def kl(self, omit_width: bool = False) -> Tensor:
+        """KL to N(0, 1), summed over C, t, h, w: [B].
+
+        Args:
+            omit_width: Leave the width out of the sum, as the release does, and take the mean over it: w times
+                smaller.
+        """
+        kl = 0.5 * (self.mean**2 + self.logvar.exp() - 1 - self.logvar)
+        return kl.sum((1, 2, 3)).mean(1) if omit_width else kl.flatten(1).sum(1)
 
 
 class Encoder(nn.Module):
@@ -107,7 +118,8 @@ class STVAE(nn.Module):
     """Spatial-temporal VAE, and the normalised latent space that the transformer works in.
 
     `latent_shift` and `latent_scale` [C] are measured over training data and stored with the weights:
-    normalised = (z - shift) * scale.
+    normalised = (z - shift) * scale. They stay float32 whatever the weights are cast to; pictures and latents are
+    cast to the weights' type on their way in, and come out as float32.
 
     Args:
         config: Size and options.
@@ -128,26 +140,70 @@ class STVAE(nn.Module):
         if (x.shape[2] - 1) % 4 or x.shape[3] % 8 or x.shape[4] % 8:
             raise ValueError(f"the VAE takes 4k+1 frames and sides that are multiples of 8, got {tuple(x.shape[2:])}")
         p = self.config.patch
-        moments = self.encoder(rearrange(x, "b c t (h p) (w q) -> b (c p q) t h w", p=p, q=p))
-        mean, logvar = moments.float().chunk(2, dim=1)
+        pixels = rearrange(x.to(self._weights_dtype()), "b c t (h p) (w q) -> b (c p q) t h w", p=p, q=p)
+        mean, logvar = self.encoder(pixels).float().chunk(2, dim=1)
         return DiagonalGaussian(mean, logvar.clamp(*LOGVAR_RANGE))
 
     def decode(self, z: Tensor) -> Tensor:
         """Latent [B, C, t, h, w] -> pixels [B, 3, 4(t-1) + 1, 8h, 8w], about [-1, 1]."""
         p = self.config.patch
-        return rearrange(self.decoder(z), "b (c p q) t h w -> b c t (h p) (w q)", p=p, q=p).float()
+        pixels = self.decoder(z.to(self._weights_dtype())).float()
+        return rearrange(pixels, "b (c p q) t h w -> b c t (h p) (w q)", p=p, q=p)
 
-    def to_latent(self, pictures: Tensor) -> Tensor:
-        """Pictures [..., 3, T, H, W] in [0, 1] -> normalised posterior mean [..., C, t, h, w]."""
-        lead = pictures.shape[:-4]
-        mean = self.encode(pictures.flatten(0, -5) * 2 - 1).mean
-        return ((mean - self._per_channel(self.latent_shift)) * self._per_channel(self.latent_scale)).unflatten(0, lead)
+    def latent_shape(self, pictures: Tensor) -> tuple[int, int, int, int]:
+        """Shape (C, t, h, w) of the latent of each of the pictures [..., 3, T, H, W]."""
+        frames, height, width = pictures.shape[-3:]
+        return self.config.latent_channels, (frames - 1) // 4 + 1, height // 8, width // 8
 
-    def to_pictures(self, latent: Tensor) -> Tensor:
-        """Normalised latent [..., C, t, h, w] -> pictures [..., 3, T, H, W] in [0, 1]."""
+    def to_latent(self, pictures: Tensor, noise: Tensor | None = None, chunk: int | None = None) -> Tensor:
+        """Pictures in [0, 1] -> normalised latents.
+
+        Args:
+            pictures: [..., 3, T, H, W].
+            noise: Standard normal [..., C, t, h, w]: gives the posterior sample that it stands for; None: the
+                posterior mean.
+            chunk: Pictures (or clips) a pass of the encoder, to bound its memory; None: all at once.
+
+        Returns:
+            [..., C, t, h, w].
+        """
+        lead, flat = pictures.shape[:-4], pictures.flatten(0, -5)
+        size = chunk or len(flat)
+        draws = [None] * len(flat) if noise is None else noise.flatten(0, -5).split(size)
+        found = []
+        for part, draw in zip(flat.split(size), draws, strict=False):
+            posterior = self.encode(part * 2 - 1)
+            found.append(posterior.mean if draw is None else posterior.at(draw))
+        z = torch.cat(found)
+        return ((z - self._per_channel(self.latent_shift)) * self._per_channel(self.latent_scale)).unflatten(0, lead)
+
+    def to_pictures(self, latent: Tensor, chunk: int | None = None) -> Tensor:
+        """Normalised latents -> pictures in [0, 1].
+
+        Args:
+            latent: [..., C, t, h, w].
+            chunk: Latents a pass of the decoder, to bound its memory; None: all at once.
+
+        Returns:
+            [..., 3, T, H, W].
+        """
         lead = latent.shape[:-4]
         z = latent.flatten(0, -5) / self._per_channel(self.latent_scale) + self._per_channel(self.latent_shift)
-        return ((self.decode(z) + 1) / 2).clamp(0, 1).unflatten(0, lead)
+        pixels = torch.cat([self.decode(part) for part in z.split(chunk or len(z))])
+        return ((pixels + 1) / 2).clamp(0, 1).unflatten(0, lead)
+
+    def _weights_dtype(self) -> torch.dtype:
+        return self.decoder.head.weight.dtype
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "STVAE":
+        """Move and cast as every module does, but keep the latent statistics exact: bfloat16 is off by up to 0.4 %."""
+        before = {name: getattr(self, name) for name in ("latent_shift", "latent_scale")}
+        super()._apply(fn, recurse)
+        for name, value in before.items():
+            moved = getattr(self, name)
+            if moved.dtype != value.dtype and not value.is_meta:
+                setattr(self, name, value.to(moved.device))
+        return self
 
     @staticmethod
     def _per_channel(values: Tensor) -> Tensor:

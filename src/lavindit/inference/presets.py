@@ -1,0 +1,143 @@
+"""How queries are answered: single options, named sets of them, and the order in which they count."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypedDict, Unpack, cast, get_args
+
+from lavindit.errors import LavinditError
+from lavindit.flow import Grid
+from lavindit.inference.sampler import SamplingConfig
+from lavindit.pictures import Fit, Rounding
+
+
+class Options(TypedDict, total=False):
+    """What may be chosen for an answer; what is left out, or None, is left to the preset and to the model.
+
+    Attributes:
+        pairs: Context pairs.
+        replacement: Draw pairs with replacement: the same one may come several times.
+        resolution: Side in pixels of the square that the model sees, a multiple of 16.
+        fit: "pad" keeps a query's aspect ratio and brings the answer back to its size; "stretch" keeps neither.
+        rounding: How an answer becomes 8-bit: "nearest" when it is written, or at once by "truncate".
+        steps: Solver steps.
+        solver: "euler", "heun" or "midpoint".
+        guidance: Guidance scale.
+        shift: Time shift of the grid.
+        grid: "uniform" or "official".
+        posterior: "mean" or "sample" of the VAE's posterior.
+    """
+
+    pairs: int | None
+    replacement: bool | None
+    resolution: int | None
+    fit: Fit | None
+    rounding: Rounding | None
+    steps: int | None
+    solver: str | None
+    guidance: float | None
+    shift: float | None
+    grid: Grid | None
+    posterior: Literal["mean", "sample"] | None
+
+
+PRESETS: dict[str, Options] = {
+    "default": {},
+    "paper": {"steps": 20, "solver": "euler", "grid": "uniform", "shift": 1.0},
+    "official": {
+        "pairs": 4,
+        "replacement": True,
+        "resolution": 512,
+        "fit": "stretch",
+        "rounding": "truncate",
+        "steps": 19,
+        "solver": "euler",
+        "guidance": 1.5,
+        "shift": 1.0,
+        "grid": "official",
+        "posterior": "sample",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every choice of an answer, made.
+
+    Attributes:
+        sampling: Solver, guidance, seed, posterior.
+        preset: Name of the preset that it follows where nothing else was said.
+        pairs: Context pairs.
+        replacement: Whether the same pair may come several times.
+        resolution: Side in pixels of the model's square.
+        fit: "pad" or "stretch".
+        rounding: "nearest" or "truncate".
+    """
+
+    sampling: SamplingConfig
+    preset: str = "default"
+    pairs: int = 4
+    replacement: bool = False
+    resolution: int = 64
+    fit: Fit = "pad"
+    rounding: Rounding = "nearest"
+
+    def __post_init__(self) -> None:
+        if self.pairs < 1:
+            raise LavinditError(f"pairs must be at least 1, got {self.pairs}: the pairs are what shows the task")
+        for name, value, known in (("fit", self.fit, Fit), ("rounding", self.rounding, Rounding)):
+            if value not in get_args(known):
+                raise LavinditError(f"unknown {name} {value!r}; there are {', '.join(get_args(known))}")
+
+
+def find_preset(name: str) -> Options:
+    """What a preset chooses.
+
+    Raises:
+        LavinditError: There is no such preset.
+    """
+    if name not in PRESETS:
+        raise LavinditError(f"unknown preset {name!r}; there are {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def settle(info: Mapping[str, Any], preset: str | None = None, seed: int = 0, **options: Unpack[Options]) -> Settings:
+    """Make every choice.
+
+    The first that says something counts: the options, the preset named here, the model's info (`resolution`,
+    `sampling`), the preset that the info names (`preset`), our defaults.
+
+    Args:
+        info: A model directory's info.
+        preset: Name of a preset; None: the one that the info names, if any.
+        seed: Seed of context, noise and posterior samples.
+        **options: Single choices.
+
+    Raises:
+        LavinditError: There is no such preset, or a value makes no sense.
+    """
+    stated, own = _stated(info), _own_preset(info)
+    layers = [find_preset(own), stated] if preset is None else [stated, find_preset(preset)]
+    chosen: dict[str, Any] = {}
+    for layer in (*layers, options):
+        chosen |= {key: value for key, value in layer.items() if value is not None}
+    names = {field.name for field in fields(SamplingConfig)} & chosen.keys()
+    sampling = SamplingConfig(seed=seed, **{name: chosen.pop(name) for name in names})
+    return Settings(sampling, preset or own, **chosen)
+
+
+def _own_preset(info: Mapping[str, Any]) -> str:
+    return str(info.get("preset") or "default")
+
+
+def _stated(info: Mapping[str, Any]) -> Options:
+    """What a model directory's info says itself."""
+    try:
+        resolution, sampling = info.get("resolution"), dict(info.get("sampling", {}))
+        if resolution is not None and not isinstance(resolution, int):
+            raise TypeError(f"resolution is {resolution!r}, not a whole number")
+        SamplingConfig(**sampling)
+        find_preset(_own_preset(info))
+    except (TypeError, ValueError, LavinditError) as error:
+        raise LavinditError(f"the model's config.json has info that this version cannot use: {error}") from error
+    sampling.pop("seed", None)
+    return cast(Options, {"resolution": resolution, **sampling})
