@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 from pathlib import Path
 
 from lavindit.errors import LavinditError
@@ -24,3 +25,34 @@ def write_atomically(path: Path, content: bytes) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise LavinditError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def put_in_place(new: Path, path: Path) -> None:
+    """Rename a finished file or folder to `path`, in place of a file or folder that is there.
+
+    A folder cannot replace another in one go; `settle` mends what an interruption in between leaves.
+    """
+    if new.is_file() and not path.is_dir():
+        os.replace(new, path)
+        return
+    old = path.with_name(f".{path.name}.old")
+    remove(old)
+    if path.exists():
+        path.rename(old)
+    new.rename(path)
+    remove(old)
+
+
+def settle(path: Path) -> None:
+    """Finish a `put_in_place` that was interrupted after the old folder was moved away."""
+    old = path.with_name(f".{path.name}.old")
+    if old.exists() and not path.exists():
+        old.rename(path)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

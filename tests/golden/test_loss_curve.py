@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from lavindit.data import EpisodeData, SourceConfig
+from lavindit.flow import seed_from
+from lavindit.inference import encode_batch
 from lavindit.models import STVAE, JDiTConfig, ModelBundle, STVAEConfig, save_model
 from lavindit.training import DiTModule
+from lavindit.training.dit import Drops
 
 GOLDEN = Path(__file__).parent / "loss_curve.json"
 STEPS = 8
@@ -27,24 +30,20 @@ def loss_curve(mode: str, targets: str, folder: Path) -> list[float]:
         targets=targets,  # pyright: ignore
     )
     torch.manual_seed(0)
-    network = module.trained_network()
+    network = module.build_network()
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
     curve = []
     for step, batch in zip(range(STEPS), data.train_dataloader(), strict=False):
-        torch.manual_seed(step)
-        loss = module._losses(module_latents(module, batch), drop_pairs=0.2).mean()
+        with torch.no_grad():
+            latent = encode_batch(module.frozen_vae(), batch)
+        seeds = [seed_from("golden", step, place) for place in range(len(batch))]
+        drops = Drops((step % 2 == 1, False, False, False), without_pairs=step % 2 == 1)
+        loss = module._losses(network, latent, seeds, drops).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         curve.append(float(loss.detach()))
     return curve
-
-
-def module_latents(module, batch):
-    from lavindit.inference import encode_batch
-
-    with torch.no_grad():
-        return encode_batch(module.frozen_vae(), batch)
 
 
 @pytest.mark.parametrize(("mode", "targets"), [("joint", "query"), ("prefix", "query"), ("causal", "every_pair")])

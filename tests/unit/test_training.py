@@ -6,7 +6,7 @@ from torch import nn
 
 from lavindit.errors import LavinditError
 from lavindit.training import DiTModule
-from lavindit.training.ema import EMA
+from lavindit.training.ema import EMA, averaged_copy
 from lavindit.training.optimizers import MuonAdamW
 from lavindit.training.schedule import TimeBudget, trapezoid
 
@@ -27,19 +27,27 @@ def test_budget_counts_over_sittings():
     assert TimeBudget().progress == 0
 
 
-def test_average_follows_its_closed_form_and_swaps_both_ways():
-    layer = nn.Linear(1, 1, bias=False)
-    nn.init.zeros_(layer.weight)
-    ema = EMA(layer.named_parameters(), decay=0.5)
+def test_average_follows_its_closed_form():
+    live, average = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(average.weight)
+    ema = EMA(live, average, decay=0.5)
     expected = 0.0
     for n in range(6):
-        nn.init.constant_(layer.weight, n + 1.0)
+        nn.init.constant_(live.weight, n + 1.0)
         ema.update()
         decay = min(0.5, (1 + n) / (10 + n))
         expected = decay * expected + (1 - decay) * (n + 1.0)
-    with ema.swapped_in():
-        assert layer.weight.item() == pytest.approx(expected)
-    assert layer.weight.item() == 6.0
+    assert average.weight.item() == pytest.approx(expected)
+    assert live.weight.item() == 6.0
+
+
+def test_averaged_copy_has_weights_of_its_own():
+    network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    copy = averaged_copy(network, lambda: nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)), lambda network: None)
+    for own, other in zip(copy.state_dict().values(), network.state_dict().values(), strict=True):
+        assert torch.equal(own, other)
+        assert own.data_ptr() != other.data_ptr()
+    assert not any(parameter.requires_grad for parameter in copy.parameters())
 
 
 def make_optimizer(seed: int) -> tuple[nn.Module, MuonAdamW]:

@@ -14,19 +14,20 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lavindit.cli.configs import expand_configs
 from lavindit.data import EpisodeData
 from lavindit.errors import LavinditError
+from lavindit.files import settle
 from lavindit.report.schema import RESULT_NAME, read_result
 from lavindit.report.terminal import print_result
 from lavindit.training import DiTModule, VAEModule  # noqa: F401 - short class names in configs
 from lavindit.training.callbacks import (
     MODEL,
-    AtomicCheckpointIO,
     FinalState,
     PredictionWriter,
     ProgressBar,
     ProgressLines,
     checkpoint_callback,
-    last_checkpoint,
 )
+from lavindit.training.checkpoints import AtomicCheckpointIO, last_checkpoint
+from lavindit.training.parallel import FSDP1, FSDP2
 from lavindit.training.schedule import TimeBudget
 
 # What jsonargparse says around the one line that matters.
@@ -56,7 +57,22 @@ class SaveRunConfig(SaveConfigCallback):
 
 
 class LavinditCLI(LightningCLI):
-    """LightningCLI with run folders that resume."""
+    """LightningCLI with run folders that resume.
+
+    Args:
+        command: The command line as it was given; Lightning starts further processes with it.
+        *args: For LightningCLI.
+        **kwargs: For LightningCLI.
+    """
+
+    def __init__(self, command: list[str], *args: Any, **kwargs: Any) -> None:
+        self.command = command
+        super().__init__(*args, **kwargs)
+
+    def parse_arguments(self, *args: Any, **kwargs: Any) -> None:
+        """Parse; then the command line is itself again."""
+        super().parse_arguments(*args, **kwargs)
+        sys.argv = self.command
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Options of every run."""
@@ -92,7 +108,11 @@ class LavinditCLI(LightningCLI):
         else:
             kwargs["logger"] = False
         self.trainer_defaults["callbacks"] = extra
-        kwargs["plugins"] = [*(self._get(self.config_init, "trainer").get("plugins") or []), AtomicCheckpointIO()]
+        options = self._get(self.config_init, "trainer")
+        kwargs["plugins"] = list(options.get("plugins") or [])
+        strategy = options.get("strategy")
+        if strategy not in ("fsdp", "fsdp2") and not isinstance(strategy, FSDP1 | FSDP2):  # they write their own
+            kwargs["plugins"].append(AtomicCheckpointIO())
         kwargs["enable_progress_bar"] = sys.stderr.isatty()
         kwargs["enable_model_summary"] = False
         return super().instantiate_trainer(**kwargs)
@@ -104,13 +124,14 @@ class LavinditCLI(LightningCLI):
     def _find_checkpoint(self) -> str | None:
         named = self._get(self.config, "ckpt_path")
         if named is not None:
-            if not Path(named).is_file():
+            if not Path(named).exists():
                 raise LavinditError(f"no checkpoint {named}; leave --ckpt_path out to take the run's own")
             return str(named)
         path = last_checkpoint(self._run_folder())
+        settle(path)
         if self.subcommand == "fit":
-            return str(path) if path.is_file() and not self._get(self.config, "restart") else None
-        if not path.is_file():
+            return str(path) if path.exists() and not self._get(self.config, "restart") else None
+        if not path.exists():
             raise LavinditError(f"no checkpoint {path}; run `lavindit fit` first, or name one with --ckpt_path")
         return str(path)
 
@@ -152,9 +173,11 @@ def run_trainer(arguments: list[str]) -> None:
         LavinditError: For what a person can mend.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    given = list(sys.argv)
     sys.argv = [sys.argv[0], *expand_configs(arguments)]  # LightningCLI wants its arguments there
     try:
         LavinditCLI(
+            given,
             LightningModule,
             EpisodeData,
             subclass_mode_model=True,
@@ -182,7 +205,7 @@ def _essence(message: str) -> str:
 def _make_writable(run: Path) -> None:
     try:
         run.mkdir(parents=True, exist_ok=True)
-        probe = run / ".lavindit-write-test"
+        probe = run / f".lavindit-write-test-{os.getpid()}"
         probe.touch()
         probe.unlink()
     except OSError as error:

@@ -1,30 +1,35 @@
-"""What the VAE's and the J-DiT's training share: optimizer, schedule, EMA, seeds, export."""
+"""What the VAE's and the J-DiT's training share: networks, optimizer, schedule, average, seeds, export."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from lavindit import __version__
 from lavindit.errors import LavinditError
 from lavindit.flow import seed_from
 from lavindit.models import ModelBundle, save_model
-from lavindit.training.ema import EMA
+from lavindit.training.checkpoints import FORMAT, FORMAT_KEY
+from lavindit.training.ema import EMA, averaged_copy
+from lavindit.training.parallel import shard
 from lavindit.training.schedule import TimeBudget, trapezoid
 
-EMA_KEY = "lavindit_ema"
 KIND_KEY = "lavindit_kind"
 STEPS_KEY = "lavindit_steps"
+UPDATES_KEY = "lavindit_average_updates"
 
 
 class TrainedModule(LightningModule):
     """A LightningModule with one trained network and an average of its weights.
 
-    Validation, test, prediction and the exported model use the average. Every training step draws its random
-    numbers from (seed, step, process), so a resumed run repeats an undisturbed one.
+    Validation, test, prediction and the exported model use the average. The random numbers of a training step belong
+    to the episodes in it, so that a resumed run repeats an undisturbed one, on any number of processes.
 
     Args:
         optimizer: Makes the optimizer from the parameters.
@@ -32,42 +37,86 @@ class TrainedModule(LightningModule):
         decay_share: Share of the run over which the learning rate falls to zero.
         ema_decay: Decay of the weight average.
         seed: Seed of noise and times in training.
+        compile_blocks: Compile each block with torch.compile.
+
+    Attributes:
+        network: The trained network; None until `configure_model`.
+        average: A network with the average of its weights.
     """
 
     kind: str
+    network: Any
+    average: Any
 
     def __init__(
-        self, optimizer: OptimizerCallable, warmup_steps: int, decay_share: float, ema_decay: float, seed: int
+        self,
+        optimizer: OptimizerCallable,
+        warmup_steps: int,
+        decay_share: float,
+        ema_decay: float,
+        seed: int,
+        compile_blocks: bool = False,
     ) -> None:
         super().__init__()
         self.make_optimizer = optimizer
         self.warmup_steps, self.decay_share, self.ema_decay, self.seed = warmup_steps, decay_share, ema_decay, seed
+        self.compile_blocks = compile_blocks
+        self.network = self.average = None
         self.ema: EMA | None = None
-        self._ema_state: dict[str, Any] | None = None
-        self.trained_steps = 0
+        self._validation: dict[str, tuple[Tensor | float, int]] = {}
+        self.trained_steps = self._average_updates = 0
 
-    def trained_network(self) -> nn.Module:
-        """The network whose weights are trained, averaged and stored."""
+    def build_network(self) -> nn.Module:
+        """A new network with its weights as training starts from them."""
         raise NotImplementedError
 
-    def bundle(self) -> ModelBundle:
-        """What `export` writes."""
+    def bundle(self, network: nn.Module) -> ModelBundle:
+        """What `export` writes, with the averaged network."""
         raise NotImplementedError
+
+    def configure_model(self) -> None:
+        """Build the network and its average, sharded where the strategy asks for it; once."""
+        if self.network is not None:
+            return
+        network = self.build_network()
+        self._spread(network)
+        self.average = averaged_copy(network, self.build_empty, self._spread).eval()
+        self.network = network
+        if self.compile_blocks:
+            for block in getattr(network, "blocks", [network]):
+                block.compile()
+
+    def build_empty(self) -> nn.Module:
+        """A network of the same structure, whatever its weights."""
+        return self.build_network()
 
     def configure_optimizers(self) -> Any:
         """The optimizer with the schedule, by step."""
-        optimizer = self.make_optimizer(p for p in self.trained_network().parameters() if p.requires_grad)
+        assert self.network is not None
+        optimizer = self.make_optimizer(p for p in self.network.parameters() if p.requires_grad)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_fit_start(self) -> None:
-        """Start the average, or go on with a stored one."""
-        self._ready_ema()
+        """Start the average, or go on with a stored one; the strategy has placed the networks by now."""
+        assert self.network is not None
+        assert self.average is not None
+        self.ema = EMA(self.network, self.average, self.ema_decay)
+        self.ema.updates = self._average_updates
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Seed the step."""
-        step = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
-        torch.manual_seed(seed_from("step", self.seed, step, self.global_rank))
+        """Seed what is drawn without a seed of its own: skipped sublayers."""
+        torch.manual_seed(seed_from("step", self.seed, self.micro_step, self.global_rank))
+
+    @property
+    def micro_step(self) -> int:
+        """Number of the current batch, counted over all sittings."""
+        return self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
+
+    def episode_numbers(self, batch_size: int) -> range:
+        """Numbers of the episodes in this process's part of the current batch, counted over the whole run."""
+        first = (self.micro_step * self.trainer.world_size + self.global_rank) * batch_size
+        return range(first, first + batch_size)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, and average the weights at once: a checkpoint is written before `on_train_batch_end` gets here."""
@@ -75,52 +124,43 @@ class TrainedModule(LightningModule):
         if self.ema is not None:
             self.ema.update()
 
-    def on_validation_start(self) -> None:
-        """Validate with the average."""
-        self._swap()
-
-    def on_validation_end(self) -> None:
-        """Train on with the live weights."""
-        self._swap()
-
-    def on_test_start(self) -> None:
-        """Test with the average."""
-        self._swap()
-
-    def on_test_end(self) -> None:
-        """Put the live weights back."""
-        self._swap()
-
-    def on_predict_start(self) -> None:
-        """Predict with the average."""
-        self._swap()
-
-    def on_predict_end(self) -> None:
-        """Put the live weights back."""
-        self._swap()
+    def train(self, mode: bool = True) -> "TrainedModule":
+        """Training mode for the trained network alone."""
+        super().train(mode)
+        if self.average is not None:
+            self.average.eval()
+        return self
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the average beside the live weights."""
-        checkpoint[KIND_KEY] = self.kind
+        """Store what the weights do not tell."""
+        checkpoint[FORMAT_KEY], checkpoint[KIND_KEY] = FORMAT, self.kind
         checkpoint[STEPS_KEY] = self.trainer.global_step
-        if self.ema is not None:
-            checkpoint[EMA_KEY] = self.ema.state_dict()
+        checkpoint[UPDATES_KEY] = self.ema.updates if self.ema is not None else self._average_updates
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the average over; refuse a checkpoint of another kind."""
+        """Refuse a checkpoint of another kind; take over where it stood."""
         kind = checkpoint.get(KIND_KEY)
         if kind != self.kind:
             raise LavinditError(f"the checkpoint is of kind {kind!r}, this config trains kind {self.kind!r}")
-        self._ema_state = checkpoint.get(EMA_KEY)
-        self.trained_steps = int(checkpoint.get(STEPS_KEY, 0))
+        self.trained_steps, self._average_updates = int(checkpoint[STEPS_KEY]), int(checkpoint[UPDATES_KEY])
+        if self.ema is not None:  # some strategies load after the start
+            self.ema.updates = self._average_updates
 
     def export(self, folder: Path) -> None:
-        """Write the model with averaged weights as a model directory."""
-        if self.ema is None:
-            save_model(self.bundle(), folder)
-            return
-        with self.ema.swapped_in():
-            save_model(self.bundle(), folder)
+        """Write the model with averaged weights as a model directory; every process takes part, the first writes."""
+        assert self.average is not None
+        weights = get_model_state_dict(
+            self.average, options=StateDictOptions(full_state_dict=True, cpu_offload=self.trainer.world_size > 1)
+        )
+        if self.trainer.is_global_zero:
+            with torch.device("meta"):
+                network = self.build_empty()
+            network.load_state_dict(weights, assign=True)
+            save_model(self.bundle(network), folder)
+
+    def _spread(self, network: nn.Module) -> None:
+        if self.device_mesh is not None:
+            shard(network, self.device_mesh["data_parallel"], mixed=self.trainer.precision == "bf16-mixed")
 
     def training_info(self) -> dict[str, Any]:
         """Where the exported weights come from."""
@@ -133,11 +173,45 @@ class TrainedModule(LightningModule):
             "seed": self.seed,
         }
 
-    def log_by_task(self, losses: Tensor, tasks: list[str], stage: str) -> None:
-        """Log the mean loss of each task that is in the batch; losses [B]."""
+    def log_training(self, losses: Tensor, tasks: list[str]) -> None:
+        """Log the loss over all processes, and that of each task in this one's batch; losses [B]."""
+        self.log("train_loss", losses.detach().mean(), prog_bar=True, batch_size=len(losses), sync_dist=True)
         for task in sorted(set(tasks)):
             chosen = torch.tensor([name == task for name in tasks], device=losses.device)
-            self.log(f"{stage}_loss/{task}", losses.detach()[chosen].mean(), batch_size=int(chosen.sum()))
+            self.log(f"train_loss/{task}", losses.detach()[chosen].mean(), batch_size=int(chosen.sum()))
+
+    def on_validation_epoch_start(self) -> None:
+        """Start the sums."""
+        self._validation = {}
+
+    def add_validation(self, losses: Tensor, tasks: list[str]) -> None:
+        """Add the losses [B] of a validation batch to the sums of their tasks."""
+        for loss, task in zip(losses.detach().double(), tasks, strict=True):
+            total, count = self._validation.get(task, (0.0, 0))
+            self._validation[task] = (total + loss, count + 1)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean loss, and that of each task, over all processes."""
+        data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        names = sorted({"input", *(task.name for task in data.trained_tasks)})
+        sums = torch.tensor([self._validation.get(name, (0.0, 0)) for name in names], device=self.device)
+        sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        self.log("val_loss", sums[:, 0].sum() / sums[:, 1].sum(), sync_dist=True)
+        for name, (total, count) in zip(names, sums, strict=True):
+            if count:
+                self.log(f"val_loss/{name}", total / count, sync_dist=True)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the norm over all processes; FSDP1 alone knows its own."""
+        if isinstance(self.trainer.strategy, FSDPStrategy) and gradient_clip_val:
+            self.trainer.strategy.model.clip_grad_norm_(gradient_clip_val)  # pyright: ignore
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def _rate(self, step: int) -> float:
         trainer = self.trainer
@@ -146,15 +220,10 @@ class TrainedModule(LightningModule):
         progress = max(step / total if total else 0.0, clock.progress if clock else 0.0)
         return trapezoid(progress, step, self.warmup_steps, self.decay_share)
 
-    def _ready_ema(self) -> None:
-        if self.ema is None:
-            self.ema = EMA(self.trained_network().named_parameters(), self.ema_decay)
-        if self._ema_state is not None:
-            self.ema.load_state_dict(self._ema_state)
-            self._ema_state = None
 
-    def _swap(self) -> None:
-        if self.ema is None and self._ema_state is not None:
-            self._ready_ema()
-        if self.ema is not None:
-            self.ema.swap()
+def normal_rows(seeds: Sequence[int], shape: Sequence[int], device: torch.device) -> Tensor:
+    """Standard normal noise [len(seeds), *shape], each row from its own seed."""
+    generator = torch.Generator(device)
+    return torch.stack(
+        [torch.randn(tuple(shape), generator=generator.manual_seed(seed), device=device) for seed in seeds]
+    )

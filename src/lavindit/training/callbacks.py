@@ -1,66 +1,20 @@
 """Callbacks and plugins that every run gets."""
 
-import os
-import pickle
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from lavindit.errors import LavinditError
 from lavindit.pictures import save_picture
 from lavindit.training.base import TrainedModule
+from lavindit.training.checkpoints import CHECKPOINTS, LAST, last_checkpoint
 from lavindit.types import EpisodeBatch
 
-CHECKPOINTS = "checkpoints"
-LAST = "last.ckpt"
 MODEL = "model"
 REPORT_EVERY_S = 10.0
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoints are written under a temporary name and renamed, and read without running any code of theirs."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any = None) -> None:
-        """Write whole or not at all."""
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(checkpoint, temporary)
-            os.replace(temporary, path)
-        except OSError as error:
-            raise LavinditError(f"cannot write the checkpoint {path}: {error.strerror or error}") from error
-
-    def load_checkpoint(
-        self, path: _PATH, map_location: Any = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
-        """Read tensors and plain values only."""
-        try:
-            checkpoint = torch.load(path, map_location=map_location or "cpu", weights_only=True)
-        except FileNotFoundError:
-            raise LavinditError(f"no checkpoint {path}") from None
-        except pickle.UnpicklingError:
-            raise LavinditError(
-                f"{path} is no checkpoint, or holds more than tensors and plain values; it is not read"
-            ) from None
-        except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise LavinditError(f"cannot read the checkpoint {path}: {reason}") from error
-        if not isinstance(checkpoint, dict) or "pytorch-lightning_version" not in checkpoint:
-            raise LavinditError(f"{path} is a torch file, but no checkpoint of a lavindit run")
-        return checkpoint
-
-
-def last_checkpoint(run: Path | str) -> Path:
-    """Where a run keeps its newest checkpoint."""
-    return Path(run) / CHECKPOINTS / LAST
 
 
 def checkpoint_callback(run: Path | str, every_n_steps: int) -> ModelCheckpoint:
@@ -99,7 +53,7 @@ class FinalState(Callback):
         if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero:
             FinalState.interrupted = True
             path = last_checkpoint(trainer.default_root_dir)
-            left = f"{path} is kept; the same command goes on from it" if path.is_file() else "no checkpoint yet"
+            left = f"{path} is kept; the same command goes on from it" if path.exists() else "no checkpoint yet"
             print(f"\nlavindit: interrupted at step {trainer.global_step}; {left}", file=sys.stderr)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -108,7 +62,7 @@ class FinalState(Callback):
             return
         run = Path(trainer.default_root_dir)
         trainer.save_checkpoint(last_checkpoint(run), weights_only=False)  # the optimizer, too
-        if trainer.is_global_zero and isinstance(pl_module, TrainedModule):
+        if isinstance(pl_module, TrainedModule):
             pl_module.export(run / MODEL)
 
 

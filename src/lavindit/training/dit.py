@@ -1,17 +1,18 @@
 """Training and test of the J-DiT in the latent space of a frozen VAE."""
 
-from dataclasses import asdict
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from torch import Tensor
+from torch import Tensor, nn
 
 from lavindit.errors import LavinditError
-from lavindit.flow import interpolate, logit_normal_times, shift_times, velocity
+from lavindit.flow import interpolate, logit_normal_times, seed_from, shift_times, velocity
 from lavindit.inference.sampler import SamplingConfig, answer_batch, encode_batch, join_context, null_context
 from lavindit.losses import flow_matching_loss
-from lavindit.models import STVAE, JDiT, JDiTConfig, ModelBundle, load_model
+from lavindit.models import STVAE, JDiT, JDiTConfig, ModelBundle, load_engine_model, load_model
 from lavindit.models.jdit import every_pair_layout, query_layout
 from lavindit.training.base import TrainedModule
 from lavindit.training.results import TestRecorder
@@ -39,9 +40,16 @@ class DiTModule(TrainedModule):
         ema_decay: Decay of the weight average.
         seed: Seed of noise and times.
         strips: Episodes a task whose pictures the report shows.
+        init_from: Model directory whose J-DiT training starts from; None: new weights.
+        posterior: Latents of the pictures: the "mean" of the VAE's posterior, or a "sample" (the release).
+        vae_chunk: Pictures in one pass of the VAE; None: all of a batch. Bounds memory at high resolutions.
+        checkpoint_blocks: Compute each block again in the backward pass instead of keeping what is in it.
+        compile_blocks: Compile each block with torch.compile.
     """
 
     kind = "jdit"
+    network: JDiT | None
+    average: JDiT | None
 
     def __init__(
         self,
@@ -59,64 +67,72 @@ class DiTModule(TrainedModule):
         ema_decay: float = 0.995,
         seed: int = 0,
         strips: int = 3,
+        init_from: str | None = None,
+        posterior: Literal["mean", "sample"] = "mean",
+        vae_chunk: int | None = None,
+        checkpoint_blocks: bool = False,
+        compile_blocks: bool = False,
     ) -> None:
-        super().__init__(optimizer, warmup_steps, decay_share, ema_decay, seed)
+        super().__init__(optimizer, warmup_steps, decay_share, ema_decay, seed, compile_blocks)
         if targets == "every_pair" and network.context_attention != "causal":
             raise LavinditError("targets: every_pair needs network.context_attention: causal")
         self.vae_path, self.network_config, self.targets, self.noisy_copies = vae, network, targets, noisy_copies
         self.drop_pairs, self.l1_weight, self.time_shift = drop_pairs, l1_weight, time_shift
         self.sampling, self.strips = sampling, strips
-        self.vae: STVAE | None = None
-        self.jdit: JDiT | None = None
+        self.init_from, self.posterior, self.vae_chunk = init_from, posterior, vae_chunk
+        self.checkpoint_blocks = checkpoint_blocks
         self.recorder: TestRecorder | None = None
-        self.strict_loading = False  # the frozen VAE is not in the checkpoint
+        # Out of the module's sight: it is neither trained nor sharded nor stored with a checkpoint.
+        self._vae: tuple[STVAE, ...] = ()
 
-    def configure_model(self) -> None:
-        """Build the network and load the VAE, once."""
-        if self.jdit is None:
-            self.vae = load_model(self.vae_path).vae.requires_grad_(False)
-            self.jdit = JDiT(self.network_config)
+    def build_network(self) -> JDiT:
+        """A J-DiT with new weights, or with those of `init_from`."""
+        network = self.build_empty()
+        if self.init_from is not None:
+            _, start, _ = load_engine_model(self.init_from)
+            try:
+                network.load_state_dict(start.state_dict())
+            except RuntimeError as error:
+                reason = "has other sizes or options than this config's network"
+                raise LavinditError(f"init_from {self.init_from} {reason}: {_first_mismatch(error)}") from error
+        return network
 
-    def trained_network(self) -> JDiT:
-        """The J-DiT."""
-        self.configure_model()
-        assert self.jdit is not None
-        return self.jdit
+    def build_empty(self) -> JDiT:
+        """A J-DiT, whatever its weights."""
+        network = JDiT(self.network_config)
+        network.checkpointing = self.checkpoint_blocks
+        return network
 
     def frozen_vae(self) -> STVAE:
-        """The VAE."""
-        self.configure_model()
-        assert self.vae is not None
-        return self.vae
+        """The VAE, where this module computes."""
+        if not self._vae:
+            self._vae = (load_model(self.vae_path).vae.requires_grad_(False).eval(),)
+        return self._vae[0].to(self.device)
 
-    def bundle(self) -> ModelBundle:
+    def bundle(self, network: nn.Module) -> ModelBundle:
         """VAE and J-DiT."""
+        assert isinstance(network, JDiT)
         info = self.training_info() | {"sampling": asdict(self.sampling), "targets": self.targets}
-        return ModelBundle(self.frozen_vae(), self.trained_network(), info)
+        return ModelBundle(self.frozen_vae(), network, info)
 
-    def train(self, mode: bool = True) -> "DiTModule":
-        """Training mode for the J-DiT alone; the frozen VAE stays in eval."""
-        super().train(mode)
-        if self.vae is not None:
-            self.vae.eval()
-        return self
+    def configure_model(self) -> None:
+        """Find the VAE before any work is done, then build the networks."""
+        self.frozen_vae()
+        super().configure_model()
 
     def training_step(self, batch: EpisodeBatch, batch_idx: int) -> Tensor:
         """One step on a batch of episodes."""
-        with torch.no_grad():
-            latent = encode_batch(self.frozen_vae(), batch)
-        losses = self._losses(latent, self.drop_pairs)
-        self.log("train_loss", losses.mean(), prog_bar=True, batch_size=len(losses))
-        self.log_by_task(losses, batch.tasks, "train")
+        numbers = self.episode_numbers(len(batch))
+        seeds = [seed_from("train", self.seed, number) for number in numbers]
+        losses = self._losses(self._live(), self._encode(batch, self.micro_step), seeds, self._drops(numbers))
+        self.log_training(losses, batch.tasks)
         return losses.mean()
 
     def validation_step(self, batch: EpisodeBatch, batch_idx: int) -> None:
         """Loss on held-out episodes, with noise and times that are the same every time."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed + batch_idx)
-            losses = self._losses(encode_batch(self.frozen_vae(), batch), drop_pairs=0.0)
-        self.log("val_loss", losses.mean(), batch_size=len(losses), sync_dist=True)
-        self.log_by_task(losses, batch.tasks, "val")
+        seeds = [seed_from("val", self.seed, sample_id) for sample_id in batch.sample_ids]
+        losses = self._losses(self._averaged(), self._encode(batch, self.seed), seeds)
+        self.add_validation(losses, batch.tasks)
 
     def on_test_start(self) -> None:
         """Prepare the records of the test."""
@@ -128,7 +144,7 @@ class DiTModule(TrainedModule):
         assert self.recorder is not None
         vae = self.frozen_vae()
         with self.recorder.clock() as clock:
-            answers = answer_batch(vae, self.trained_network(), batch, self.sampling)
+            answers = answer_batch(vae, self._averaged(), batch, self.sampling)
         rebuilt = vae.to_pictures(vae.to_latent(batch.targets[:, -1]))
         self.recorder.record(batch, answers, rebuilt, clock.seconds)
 
@@ -140,45 +156,104 @@ class DiTModule(TrainedModule):
 
     def predict_step(self, batch: EpisodeBatch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Answers of a batch as pictures [B, 3, T, H, W]."""
-        return answer_batch(self.frozen_vae(), self.trained_network(), batch, self.sampling)
+        return answer_batch(self.frozen_vae(), self._averaged(), batch, self.sampling)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave the frozen VAE out; it is loaded from its own directory."""
-        super().on_save_checkpoint(checkpoint)
-        weights = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {key: value for key, value in weights.items() if not key.startswith("vae.")}
+    def _live(self) -> JDiT:
+        self.configure_model()
+        assert self.network is not None
+        return self.network
 
-    def _losses(self, latent: LatentEpisode, drop_pairs: float) -> Tensor:
-        """Loss of each episode [B]."""
+    def _averaged(self) -> JDiT:
+        self.configure_model()
+        assert self.average is not None
+        return self.average
+
+    @torch.no_grad()
+    def _encode(self, batch: EpisodeBatch, seed: int) -> LatentEpisode:
+        return encode_batch(self.frozen_vae(), batch, self.posterior, seed, self.vae_chunk)
+
+    def _drops(self, numbers: range) -> "Drops":
+        """Which episodes of this process lose their pairs, and which branches any process runs."""
+        everywhere = len(numbers) * self.trainer.world_size
+        first = numbers.start // everywhere * everywhere
+        drawn = [_uniform(seed_from("drop", self.seed, n)) < self.drop_pairs for n in range(first, first + everywhere)]
+        own = drawn[numbers.start - first : numbers.stop - first]
+        return Drops(tuple(own), with_pairs=not all(drawn), without_pairs=any(drawn))
+
+    def _losses(
+        self, model: JDiT, latent: LatentEpisode, seeds: Sequence[int], drops: "Drops | None" = None
+    ) -> Tensor:
+        """Loss of each episode [B], with noise and times from its seed."""
         if self.targets == "every_pair":
-            return self._every_pair_losses(latent)
+            return self._every_pair_losses(model, latent, seeds)
         query, target = latent.inputs[:, -1], latent.targets[:, -1]
-        dropped = torch.rand(len(target), device=target.device) < drop_pairs
+        drops = drops or Drops((False,) * len(seeds))
+        dropped = torch.tensor(drops.dropped, device=target.device)
         losses = target.new_zeros(len(target))
-        context, null = join_context(latent), null_context(self.trained_network(), query)
-        for clean, chosen in ((context, ~dropped), (null, dropped)):
-            if chosen.any():
-                losses = losses.index_put((chosen,), self._query_losses(clean[chosen], target[chosen], query.shape[2]))
+        noise, t = self._draw(seeds, target.shape[1:], ())
+        branches = ((join_context(latent), ~dropped, drops.with_pairs),)
+        branches += ((null_context(model, query), dropped, drops.without_pairs),)
+        for context, chosen, wanted in branches:
+            if not wanted:
+                continue
+            # Where only other processes have episodes of a branch, this one keeps them company with weight 0:
+            # sharded networks gather their weights together.
+            rows = chosen if chosen.any() else torch.arange(len(chosen), device=chosen.device) == 0
+            found = self._query_losses(model, context[rows], target[rows], noise[rows], t[rows], query.shape[2])
+            losses = losses.index_put((rows,), found * chosen[rows], accumulate=True)
         return losses
 
-    def _query_losses(self, context: Tensor, target: Tensor, query_frames: int) -> Tensor:
-        """Loss of the query's target [B]: context [B, C, Tc, h, w], target [B, C, T, h, w]."""
-        model, noise, t = self.trained_network(), torch.randn_like(target), self._draw_times(target, (len(target),))
+    def _query_losses(
+        self, model: JDiT, context: Tensor, target: Tensor, noise: Tensor, t: Tensor, query_frames: int
+    ) -> Tensor:
+        """Loss of the query's target [B]: context [B, C, Tc, h, w], target and noise [B, C, T, h, w], times [B]."""
         layout = query_layout(model.config.context_attention, context.shape[2], target.shape[2], query_frames)
         predicted = model(interpolate(noise, target, t[:, None, None, None, None]), t, context, layout)
         return flow_matching_loss(predicted[:, None], velocity(noise, target)[:, None], self.l1_weight)[:, 0]
 
-    def _every_pair_losses(self, latent: LatentEpisode) -> Tensor:
+    def _every_pair_losses(self, model: JDiT, latent: LatentEpisode, seeds: Sequence[int]) -> Tensor:
         """Mean loss [B] over noisy copies of every pair's target and the query's; each has a time of its own."""
-        batch, groups, _, frames = latent.targets.shape[:4]
+        groups, frames = latent.targets.shape[1], latent.targets.shape[3]
         target = latent.targets.transpose(1, 2).flatten(2, 3).repeat(1, 1, self.noisy_copies, 1, 1)
-        t = self._draw_times(target, (batch, groups * self.noisy_copies)).repeat_interleave(frames, dim=1)
-        noise = torch.randn_like(target)
+        noise, t = self._draw(seeds, target.shape[1:], (groups * self.noisy_copies,))
+        t = t.repeat_interleave(frames, dim=1)
         layout = every_pair_layout(groups - 1, latent.inputs.shape[3], frames, self.noisy_copies)
         noisy = interpolate(noise, target, t[:, None, :, None, None])
-        predicted = self.trained_network()(noisy, t, join_context(latent), layout)
+        predicted = model(noisy, t, join_context(latent), layout)
         by_frame = (predicted.transpose(1, 2), velocity(noise, target).transpose(1, 2))
         return flow_matching_loss(*by_frame, self.l1_weight).mean(1)
 
-    def _draw_times(self, like: Tensor, shape: tuple[int, ...]) -> Tensor:
-        return shift_times(logit_normal_times(shape, device=like.device), self.time_shift)
+    def _draw(self, seeds: Sequence[int], shape: Sequence[int], times: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Noise [B, *shape] and times [B, *times], each row from its own seed."""
+        generator = torch.Generator(self.device)
+        rows = []
+        for seed in seeds:
+            generator.manual_seed(seed)
+            noise = torch.randn(tuple(shape), generator=generator, device=self.device)
+            rows.append((noise, logit_normal_times(times, device=self.device, generator=generator)))
+        noise, t = (torch.stack(part) for part in zip(*rows, strict=True))
+        return noise, shift_times(t, self.time_shift)
+
+
+@dataclass(frozen=True)
+class Drops:
+    """Which episodes of a batch lose their pairs.
+
+    Attributes:
+        dropped: One flag an episode.
+        with_pairs: Whether any process has an episode with its pairs in this step.
+        without_pairs: Whether any process has one without.
+    """
+
+    dropped: tuple[bool, ...]
+    with_pairs: bool = True
+    without_pairs: bool = False
+
+
+def _uniform(seed: int) -> float:
+    """A number in [0, 1) from a 63-bit seed."""
+    return seed / 2**63
+
+
+def _first_mismatch(error: RuntimeError) -> str:
+    return str(error).splitlines()[1].strip()

@@ -1,61 +1,51 @@
 """Exponential moving average of trained weights."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 class EMA:
-    """Shadow tensors of the trainable parameters, of this process's shards where they are sharded.
+    """Keeps a second network at the average of a trained one's weights.
 
-    The decay is min(decay, (1 + n) / (10 + n)) after n updates, so that early averages forget the start.
+    The average is a network of its own: it is sharded, stored and resumed as the trained one is, and is called where
+    averaged weights are wanted. The decay is min(decay, (1 + n) / (10 + n)) after n updates, so that early averages
+    forget the start.
 
     Args:
-        parameters: Named parameters; those that need no gradient are left out.
+        live: The trained network.
+        average: A network of the same structure, with the same weights to start from.
         decay: Share of the old average that an update keeps.
     """
 
-    def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]], decay: float) -> None:
+    def __init__(self, live: nn.Module, average: nn.Module, decay: float) -> None:
         self.decay, self.updates = decay, 0
-        self._live = {name: parameter for name, parameter in parameters if parameter.requires_grad}
-        self.shadow = {name: parameter.detach().clone() for name, parameter in self._live.items()}
+        pairs = list(zip(live.parameters(), average.parameters(), strict=True))
+        self._live = [a.detach() for a, _ in pairs if a.requires_grad]
+        self._average = [b.detach() for a, b in pairs if a.requires_grad]
 
     @torch.no_grad()
     def update(self) -> None:
         """Move the average towards the live weights; call after each optimizer step."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        live = [parameter.detach() for parameter in self._live.values()]
-        shadow = list(self.shadow.values())
-        if shadow and shadow[0].device != live[0].device:
-            self.shadow = {name: value.to(live[0].device) for name, value in self.shadow.items()}
-            shadow = list(self.shadow.values())
-        torch._foreach_lerp_(shadow, live, 1 - decay)
+        torch._foreach_lerp_(self._average, self._live, 1 - decay)
         self.updates += 1
 
-    @contextmanager
-    def swapped_in(self) -> Iterator[None]:
-        """The network with averaged weights, for the time of a `with` block."""
-        self.swap()
-        try:
-            yield
-        finally:
-            self.swap()
 
-    @torch.no_grad()
-    def swap(self) -> None:
-        """Exchange live and averaged weights; twice is none."""
-        for name, parameter in self._live.items():
-            average = self.shadow[name].to(parameter.device)
-            self.shadow[name] = parameter.detach().clone()
-            parameter.copy_(average)
+def averaged_copy(network: nn.Module, build: Callable[[], nn.Module], spread: Callable[[nn.Module], None]) -> nn.Module:
+    """A second network with the weights of a first one, sharded or not; it never needs a gradient.
 
-    def state_dict(self) -> dict[str, int | dict[str, Tensor]]:
-        """Averages and number of updates."""
-        return {"updates": self.updates, "shadow": dict(self.shadow)}
-
-    def load_state_dict(self, state: dict) -> None:
-        """Averages and number of updates of an earlier sitting."""
-        self.updates = int(state["updates"])
-        self.shadow = {name: state["shadow"][name].to(value.device) for name, value in self.shadow.items()}
+    Args:
+        network: The first one, sharded already where it is to be.
+        build: Makes a network of the same structure.
+        spread: Shards a network; may do nothing.
+    """
+    with torch.device("meta"):
+        copy = build().requires_grad_(False)
+    spread(copy)
+    copy.to_empty(device=next(network.parameters()).device)
+    with torch.no_grad():
+        for own, other in zip(copy.state_dict().values(), network.state_dict().values(), strict=True):
+            own.copy_(other)
+    return copy

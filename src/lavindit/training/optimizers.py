@@ -1,10 +1,9 @@
 """An optimizer for transformers: Muon for matrices, AdamW for everything else, as one."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 class MuonAdamW(torch.optim.Optimizer):
@@ -32,19 +31,19 @@ class MuonAdamW(torch.optim.Optimizer):
         weight_decay: float = 0.01,
     ) -> None:
         everything = list(params)
-        matrices = [p for p in everything if p.ndim == 2]
-        others = [p for p in everything if p.ndim != 2]
+        groups = [[p for p in everything if p.ndim == 2], [p for p in everything if p.ndim != 2]]
+        super().__init__([{"params": group} for group in groups if group], {"lr": lr})
         self.parts: list[torch.optim.Optimizer] = []
-        if matrices:
-            muon = torch.optim.Muon(
-                matrices, lr=lr, momentum=momentum, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
-            )
-            self.parts.append(muon)
-        if others:
-            self.parts.append(torch.optim.AdamW(others, lr=lr, betas=(beta1, beta2), weight_decay=weight_decay))
-        super().__init__(everything, {"lr": lr})
-        # The parts' own groups, so that a scheduler or a clipper that walks `param_groups` reaches them.
-        self.param_groups = [group for part in self.parts for group in part.param_groups]
+        for group in self.param_groups:
+            if group["params"][0].ndim == 2:
+                part = torch.optim.Muon(
+                    group["params"], lr=lr, momentum=momentum, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+                )
+            else:
+                betas = (beta1, beta2)
+                part = torch.optim.AdamW(group["params"], lr=lr, betas=betas, weight_decay=weight_decay)
+            group.update({key: value for key, value in part.param_groups[0].items() if key != "params"})
+            self.parts.append(part)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # pyright: ignore
@@ -53,21 +52,8 @@ class MuonAdamW(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for part in self.parts:
+        for part, group in zip(self.parts, self.param_groups, strict=True):
+            # Settings and state are ours, so that schedules, clipping and checkpoints meet an ordinary optimizer.
+            part.param_groups, part.state = [group], self.state
             part.step()
         return loss
-
-    def state_dict(self) -> dict[str, Any]:
-        """State of both."""
-        return {"parts": [part.state_dict() for part in self.parts]}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the state of both."""
-        for part, state in zip(self.parts, state_dict["parts"], strict=True):
-            part.load_state_dict(state)
-        self.param_groups = [group for part in self.parts for group in part.param_groups]
-        self.state = _joined_state(self.parts)  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _joined_state(parts: list[torch.optim.Optimizer]) -> dict[Tensor, Any]:
-    return {parameter: state for part in parts for parameter, state in part.state.items()}

@@ -68,7 +68,8 @@ class TestRecorder:
         tasks = [scorer.result() for scorer in self.scorers.values()]
         if self.module.global_rank != 0:
             return
-        network = self.module.trained_network()
+        network = self.module.average
+        assert network is not None
         result = RunResult(
             lavindit_version=__version__,
             command=current_command(),

@@ -1,14 +1,17 @@
 """Training of the ST-VAE."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from torch import Tensor
+from torch import Tensor, nn
 
+from lavindit.errors import LavinditError
+from lavindit.flow import seed_from
 from lavindit.losses import reconstruction_loss
 from lavindit.models import STVAE, ModelBundle, STVAEConfig
-from lavindit.training.base import TrainedModule
+from lavindit.training.base import TrainedModule, normal_rows
 from lavindit.training.results import TestRecorder
 from lavindit.types import EpisodeBatch
 
@@ -35,9 +38,13 @@ class VAEModule(TrainedModule):
         decay_share: Share of the run over which the learning rate falls to zero.
         ema_decay: Decay of the weight average.
         seed: Seed of the posterior samples.
+        kl_omits_width: Leave the latent's width out of the KL's sum, as the release does.
+        compile_blocks: Compile the network with torch.compile.
     """
 
     kind = "vae"
+    network: STVAE | None
+    average: STVAE | None
     latent_moments: Tensor
 
     def __init__(
@@ -50,50 +57,52 @@ class VAEModule(TrainedModule):
         decay_share: float = 0.4,
         ema_decay: float = 0.99,
         seed: int = 0,
+        kl_omits_width: bool = False,
+        compile_blocks: bool = False,
     ) -> None:
-        super().__init__(optimizer, warmup_steps, decay_share, ema_decay, seed)
+        super().__init__(optimizer, warmup_steps, decay_share, ema_decay, seed, compile_blocks)
         self.network_config, self.kl_weight, self.l1_weight = network, kl_weight, l1_weight
-        self.vae: STVAE | None = None
+        self.kl_omits_width = kl_omits_width
         self.recorder: TestRecorder | None = None
         self.register_buffer("latent_moments", torch.zeros(3, network.latent_channels))
 
+    def build_network(self) -> STVAE:
+        """A VAE with new weights."""
+        return STVAE(self.network_config)
+
     def configure_model(self) -> None:
-        """Build the network once."""
-        if self.vae is None:
-            self.vae = STVAE(self.network_config)
+        """Build the networks; a VAE is small enough to be whole in every process."""
+        if self.device_mesh is not None:
+            raise LavinditError("the VAE trains on one device or under DDP: trainer.strategy: ddp")
+        super().configure_model()
 
-    def trained_network(self) -> STVAE:
-        """The VAE."""
-        self.configure_model()
-        assert self.vae is not None
-        return self.vae
-
-    def bundle(self) -> ModelBundle:
+    def bundle(self, network: nn.Module) -> ModelBundle:
         """The VAE with the latent statistics measured so far."""
-        vae = self.trained_network()
+        assert isinstance(network, STVAE)
         weight, first, second = self.latent_moments.cpu()
         if weight.max() > 0:
             mean = first / weight
             std = (second / weight - mean**2).clamp(min=1e-6).sqrt()
-            vae.latent_shift.copy_(mean)
-            vae.latent_scale.copy_(1 / std)
-        return ModelBundle(vae, info=self.training_info())
+            network.latent_shift = mean
+            network.latent_scale = 1 / std
+        return ModelBundle(network, info=self.training_info())
 
     def training_step(self, batch: EpisodeBatch, batch_idx: int) -> Tensor:
         """One step on the queries' inputs and targets of a batch."""
+        assert self.network is not None
         pictures, tasks = _pictures_of(batch)
-        losses, posterior_mean = self._losses(pictures)
+        seeds = [seed_from("train", self.seed, number) for number in self.episode_numbers(len(batch))]
+        losses, posterior_mean = self._losses(self.network, pictures, seeds)
         self._measure(posterior_mean.detach())
-        self.log("train_loss", losses.mean(), prog_bar=True, batch_size=len(losses))
-        self.log_by_task(losses, tasks, "train")
+        self.log_training(losses, tasks)
         return losses.mean()
 
     def validation_step(self, batch: EpisodeBatch, batch_idx: int) -> None:
         """Loss on held-out pictures."""
         pictures, tasks = _pictures_of(batch)
-        losses, _ = self._losses(pictures)
-        self.log("val_loss", losses.mean(), batch_size=len(losses), sync_dist=True)
-        self.log_by_task(losses, tasks, "val")
+        seeds = [seed_from("val", self.seed, sample_id) for sample_id in batch.sample_ids]
+        losses, _ = self._losses(self._averaged(), pictures, seeds)
+        self.add_validation(losses, tasks)
 
     def on_test_start(self) -> None:
         """Prepare the records of the test."""
@@ -103,7 +112,7 @@ class VAEModule(TrainedModule):
     def test_step(self, batch: EpisodeBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Score the reconstruction of each task's targets in native units."""
         assert self.recorder is not None
-        vae = self.trained_network()
+        vae = self._averaged()
         with self.recorder.clock() as clock:
             rebuilt = self._reconstruct(vae, batch.targets[:, -1])
         self.recorder.record(batch, rebuilt, None, clock.seconds)
@@ -118,19 +127,28 @@ class VAEModule(TrainedModule):
     def _reconstruct(vae: STVAE, pictures: Tensor) -> Tensor:
         return ((vae.decode(vae.encode(pictures * 2 - 1).mean) + 1) / 2).clamp(0, 1)
 
-    def _losses(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss of each picture [B], and the posterior mean."""
-        vae, pixels = self.trained_network(), pictures * 2 - 1
+    def _averaged(self) -> STVAE:
+        assert self.average is not None
+        return self.average
+
+    def _losses(self, vae: STVAE, pictures: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Loss of each picture [N], and the posterior mean; `seeds` [B] of the episodes that the pictures are of."""
+        pixels = pictures * 2 - 1
         posterior = vae.encode(pixels)
-        output = vae.decode(posterior.sample())
+        shape = posterior.mean.shape
+        noise = normal_rows(seeds, (len(pictures) // len(seeds), *shape[1:]), pictures.device)
+        # Pictures come as inputs, then targets, each episode by episode.
+        halves = noise.unflatten(1, (2, -1)).transpose(0, 1)
+        output = vae.decode(posterior.mean + (0.5 * posterior.logvar).exp() * halves.reshape(shape))
         loss = reconstruction_loss(output, pixels, self.l1_weight)
-        return loss + self.kl_weight * posterior.kl(), posterior.mean
+        return loss + self.kl_weight * posterior.kl(self.kl_omits_width), posterior.mean
 
     @torch.no_grad()
     def _measure(self, mean: Tensor) -> None:
         """Running moments of the latents, by channel: weight, first and second moment."""
         values = mean.transpose(0, 1).flatten(1)
         moments = torch.stack([torch.ones_like(values[:, 0]), values.mean(1), values.square().mean(1)])
+        moments = self.trainer.strategy.reduce(moments, reduce_op="mean")
         self.latent_moments.lerp_(moments.to(self.latent_moments), 1 - STATISTICS_MOMENTUM)
 
 

@@ -122,8 +122,8 @@ class JointBlock(nn.Module):
         context_time: Tensor,
         target_time: Tensor,
         tables: SequenceTables,
-    ) -> tuple[Tensor, Tensor]:
-        """Update both streams.
+    ) -> tuple[Tensor | None, Tensor]:
+        """Update both streams; the last block returns no context, since nobody reads it.
 
         Args:
             context: Clean tokens [B, Fc, n, D].
@@ -151,6 +151,5 @@ class JointBlock(nn.Module):
             attn_mask=None if mask is None else mask[asking:],
             enable_gqa=self.config.queries_per_kv > 1,
         )
-        if q_c is not None:
-            context = self.context.update(context, attended[:, :, :split], mod_c)
-        return context, self.target.update(target, attended[:, :, split - asking :], mod_t)
+        updated = None if q_c is None else self.context.update(context, attended[:, :, :split], mod_c)
+        return updated, self.target.update(target, attended[:, :, split - asking :], mod_t)

@@ -1,0 +1,138 @@
+"""What a J-DiT costs: parameters, multiply-adds and bytes moved, in closed form.
+
+Legend: B batch, Nc Nt context and target tokens, n tokens a frame, D width, H MLP width, KV width of all keys.
+A multiply-add counts as 2 FLOPs. Norms, activations, rotations and softmax are left out, as is usual.
+"""
+
+from dataclasses import dataclass
+
+from lavindit.models.jdit.config import JDiTConfig
+from lavindit.models.jdit.layout import Layout
+
+WAVES = 256  # cosines and sines that the time embedding starts from
+BACKWARD = 2  # a backward pass costs two forward passes
+
+
+@dataclass(frozen=True)
+class Cost:
+    """FLOPs of a pass.
+
+    Attributes:
+        linears: Of all linear layers.
+        attention: Of the query-key pairs that the layout lets see each other.
+        attention_executed: Of all query-key pairs: kernels that take a mask compute the hidden ones, too.
+        blocks_executed: The share of the blocks in all that is executed, which activation checkpointing repeats.
+    """
+
+    linears: int
+    attention: int
+    attention_executed: int
+    blocks_executed: int
+
+    @property
+    def model(self) -> int:
+        """FLOPs that the mathematics needs."""
+        return self.linears + self.attention
+
+    @property
+    def executed(self) -> int:
+        """FLOPs that are executed."""
+        return self.linears + self.attention_executed
+
+
+def count_parameters(config: JDiTConfig) -> dict[str, int]:
+    """Parameters of each part: "embedding", "time", "blocks", "final"."""
+    width, patch = config.width, _patch_width(config)
+    last = 2 * _stream_parameters(config) - (0 if config.full_last_block else _out_and_mlp(config))
+    return {
+        "embedding": 2 * (patch * width + width + 2 * width),
+        "time": WAVES * width + width + width * width + width + 2 * width,
+        "blocks": 2 * (config.depth - 1) * _stream_parameters(config) + last,
+        "final": width * width + width + width * patch + patch,
+    }
+
+
+def forward_cost(
+    config: JDiTConfig, layout: Layout, tokens_per_frame: int, batch: int = 1, target_times: int = 1
+) -> Cost:
+    """FLOPs of a forward pass.
+
+    Args:
+        config: Size and options.
+        layout: Frames of the sequence and who sees whom.
+        tokens_per_frame: n.
+        batch: B.
+        target_times: Times an episode: 1, or the noisy frames where each has its own.
+    """
+    width, n = config.width, tokens_per_frame
+    context, target = len(layout.context) * n, len(layout.target) * n
+    joint = config.context_attention == "joint"
+    embeddings = target_times + (0 if joint else 1)  # the fixed time of a context is embedded, too
+    once = embeddings * (WAVES * width + width * width) + target_times * width * width
+    once += (context + 2 * target) * _patch_width(config) * width
+    modulation = (1 + target_times) * 4 * width * width
+    keys = 2 * width * config.kv_width
+    whole = width * width + keys + _out_and_mlp(config)
+    block = modulation + (context + target) * whole
+    last = modulation + context * keys + target * whole
+    seen, seen_last = _visible_frame_pairs(layout)
+    pairs, pairs_last = (context + target) ** 2, target * (context + target)
+    multiply_adds = batch * (once + (config.depth - 1) * block + last)
+    attention = batch * 2 * width * ((config.depth - 1) * seen + seen_last) * n**2
+    executed = batch * 2 * width * ((config.depth - 1) * pairs + pairs_last)
+    blocks = 2 * (multiply_adds - batch * once + executed)
+    return Cost(2 * multiply_adds, 2 * attention, 2 * executed, blocks)
+
+
+def training_flops(cost: Cost, checkpointing: bool = False) -> tuple[int, int]:
+    """Model and hardware FLOPs of a forward and backward pass.
+
+    Args:
+        cost: Of the forward pass.
+        checkpointing: Whether the blocks are computed again in the backward pass.
+
+    Returns:
+        (1 + 2) x what the mathematics needs; (1 + 2) x what is executed, and the blocks once more.
+    """
+    again = cost.blocks_executed if checkpointing else 0
+    return (1 + BACKWARD) * cost.model, (1 + BACKWARD) * cost.executed + again
+
+
+def forward_bytes(
+    config: JDiTConfig, layout: Layout, tokens_per_frame: int, batch: int = 1, bytes_per_number: int = 2
+) -> int:
+    """Least bytes that a forward pass moves: every weight read once, what each linear layer and attention of a
+    block reads and writes once. Norms and the like are taken as fused into them: a lower bound for a roofline.
+    """  # noqa: D205 - one sentence
+    width, hidden, n = config.width, config.mlp_width, tokens_per_frame
+    context, target = len(layout.context) * n, len(layout.target) * n
+    qkv, keys = 2 * width + 2 * config.kv_width, width + 2 * config.kv_width
+    rest = 2 * width + (width + 2 * hidden) + (hidden + width)
+    token = qkv + (2 * width + 2 * config.kv_width) + rest
+    last = context * (keys + 2 * config.kv_width) + target * token
+    ends = (context + 2 * target) * (_patch_width(config) + width)
+    activations = batch * ((config.depth - 1) * (context + target) * token + last + ends)
+    return bytes_per_number * (sum(count_parameters(config).values()) + activations)
+
+
+def _patch_width(config: JDiTConfig) -> int:
+    return config.latent_channels * config.patch**2
+
+
+def _out_and_mlp(config: JDiTConfig) -> int:
+    """Parameters, and multiply-adds a token, of the output projection and the MLP."""
+    return config.width**2 + 3 * config.width * config.mlp_width
+
+
+def _stream_parameters(config: JDiTConfig) -> int:
+    width, keys = config.width, config.kv_width
+    modulation, norms = 4 * width * width + 4 * width, width + keys
+    return modulation + width * (width + 2 * keys) + norms + _out_and_mlp(config)
+
+
+def _visible_frame_pairs(layout: Layout) -> tuple[int, int]:
+    """Pairs of frames that see each other: of all frames, and of the noisy ones."""
+    frames, first = len(layout.context) + len(layout.target), len(layout.context)
+    if layout.visible is None:
+        return frames**2, len(layout.target) * frames
+    return sum(map(sum, layout.visible)), sum(map(sum, layout.visible[first:]))
