@@ -7,21 +7,22 @@ DIR/jdit.safetensors     the transformer, where there is one
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lavindit.errors import LavinditError
 from lavindit.models.jdit import JDiT, JDiTConfig
 from lavindit.models.stvae import STVAE, STVAEConfig
+from lavindit.models.weights import WeightsFile, spec_of, write_weights
 
 FORMAT, FORMAT_VERSION = "lavindit-model", 1
-CONFIG_NAME = "config.json"
+CONFIG_NAME, VAE_NAME, JDIT_NAME = "config.json", "stvae.safetensors", "jdit.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,66 +40,149 @@ class ModelBundle:
     info: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class ModelDescription:
+    """What the config.json of a model directory says.
+
+    Attributes:
+        vae: Config of the VAE.
+        jdit: Config of the transformer; None in a directory that holds a VAE alone.
+        info: As in `ModelBundle`.
+    """
+
+    vae: STVAEConfig
+    jdit: JDiTConfig | None = None
+    info: dict[str, Any] = field(default_factory=dict)
+
+
 def save_model(bundle: ModelBundle, folder: Path | str) -> None:
     """Write a model directory under a temporary name, then put it in its place.
 
     Raises:
         LavinditError: The folder cannot be written.
     """
-    folder = Path(folder)
-    config = {"format": FORMAT, "format_version": FORMAT_VERSION, "kind": "jdit" if bundle.jdit else "vae"}
-    config |= {"stvae": asdict(bundle.vae.config), "info": bundle.info}
-    networks: dict[str, nn.Module] = {"stvae": bundle.vae}
+    networks: dict[str, nn.Module] = {VAE_NAME: bundle.vae}
     if bundle.jdit is not None:
-        config["jdit"] = asdict(bundle.jdit.config)
-        networks["jdit"] = bundle.jdit
+        networks[JDIT_NAME] = bundle.jdit
+    jdit_config = None if bundle.jdit is None else bundle.jdit.config
+    with new_model_folder(folder, ModelDescription(bundle.vae.config, jdit_config, bundle.info)) as new:
+        for name, network in networks.items():
+            weights = network.state_dict()
+            specs = {key: spec_of(value) for key, value in weights.items()}
+            write_weights(new / name, specs, weights.__getitem__)
+
+
+@contextmanager
+def new_model_folder(folder: Path | str, description: ModelDescription) -> Iterator[Path]:
+    """A folder with a temporary name to write weights into; put in the place of `folder` if all goes well.
+
+    Raises:
+        LavinditError: The folder cannot be written.
+    """
+    folder = Path(folder)
     new, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
     try:
-        for leftover in (new, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        new.mkdir(parents=True)
-        for name, network in networks.items():
-            weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-            save_file(weights, new / f"{name}.safetensors")
-        (new / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n")
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        try:
+            for leftover in (new, old):
+                shutil.rmtree(leftover, ignore_errors=True)
+            new.mkdir(parents=True)
+            (new / CONFIG_NAME).write_text(json.dumps(_config_of(description), indent=2) + "\n")
+            yield new
+            if folder.exists():
+                folder.rename(old)
+            new.rename(folder)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
     except OSError as error:
         raise LavinditError(f"cannot write the model to {folder}: {error.strerror or error}") from error
 
 
-def load_model(folder: Path | str, device: torch.device | str = "cpu") -> ModelBundle:
+def load_model(
+    folder: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> ModelBundle:
     """Read a model directory; networks come in eval mode.
+
+    The networks are made without memory and get each tensor as it is read, so the peak is one copy of the weights.
+
+    Args:
+        folder: The model directory.
+        device: Where the networks live.
+        dtype: Type of all parameters. The latent statistics stay in float32.
 
     Raises:
         LavinditError: It is missing, of another kind, or damaged.
     """
     folder = Path(folder)
-    config = _read_config(folder)
-    try:
-        vae = STVAE(STVAEConfig(**_tuples(config["stvae"])))
-        jdit = JDiT(JDiTConfig(**_tuples(config["jdit"]))) if config["kind"] == "jdit" else None
-    except (KeyError, TypeError, ValueError) as error:
-        raise LavinditError(f"{folder / CONFIG_NAME} describes no network of this version: {error}") from error
-    _load_weights(vae, folder / "stvae.safetensors")
+    description = read_description(folder)
+    vae, jdit = make_networks(folder, description)
+    _load_weights(vae, folder / VAE_NAME, device, dtype)
     if jdit is not None:
-        _load_weights(jdit, folder / "jdit.safetensors")
-        jdit.to(device).eval()
-    return ModelBundle(vae.to(device).eval(), jdit, config.get("info", {}))
+        _load_weights(jdit, folder / JDIT_NAME, device, dtype)
+    return ModelBundle(vae, jdit, description.info)
 
 
-def load_engine_model(folder: Path | str, device: torch.device | str = "cpu") -> tuple[STVAE, JDiT, dict[str, Any]]:
+def load_engine_model(
+    folder: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> tuple[STVAE, JDiT, dict[str, Any]]:
     """As `load_model`, but a transformer must be there.
 
     Raises:
         LavinditError: As `load_model`, or the directory holds a VAE alone.
     """
-    bundle = load_model(folder, device)
+    bundle = load_model(folder, device, dtype)
     if bundle.jdit is None:
         raise LavinditError(f"{folder} holds a VAE alone; name a model directory with a J-DiT (kind jdit)")
     return bundle.vae, bundle.jdit, bundle.info
+
+
+def read_description(folder: Path) -> ModelDescription:
+    """Read the config.json of a model directory.
+
+    Raises:
+        LavinditError: It is missing, of another format or version, or describes no network.
+    """
+    config = _read_config(folder)
+    try:
+        vae = STVAEConfig(**_tuples(config["stvae"]))
+        jdit = JDiTConfig(**_tuples(config["jdit"])) if config["kind"] == "jdit" else None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _no_network(folder, error) from error
+    return ModelDescription(vae, jdit, config.get("info", {}))
+
+
+def make_networks(folder: Path, description: ModelDescription) -> tuple[STVAE, JDiT | None]:
+    """The networks that a directory describes, on the meta device: shapes without memory.
+
+    Raises:
+        LavinditError: The sizes make no network.
+    """
+    try:
+        with torch.device("meta"):
+            return STVAE(description.vae), None if description.jdit is None else JDiT(description.jdit)
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise _no_network(folder, error) from error
+
+
+def open_weights(path: Path, network: nn.Module) -> WeightsFile:
+    """Open a weight file of a model directory and compare it with its network.
+
+    Raises:
+        LavinditError: The file is damaged, or has other tensors than the network.
+    """
+    file = WeightsFile(path, remedy="copy the model again")
+    own = network.state_dict()
+    wrong = sorted(set(own) ^ set(file.specs)) or [key for key in own if own[key].shape != file.specs[key].shape]
+    if wrong:
+        raise LavinditError(f"{path} does not fit its {CONFIG_NAME}: {', '.join(wrong[:5])}")
+    return file
+
+
+def _config_of(description: ModelDescription) -> dict[str, Any]:
+    kind = "vae" if description.jdit is None else "jdit"
+    config: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION, "kind": kind}
+    config |= {"stvae": asdict(description.vae), "info": description.info}
+    return config if description.jdit is None else config | {"jdit": asdict(description.jdit)}
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -126,13 +210,16 @@ def _tuples(config: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
 
 
-def _load_weights(network: nn.Module, path: Path) -> None:
-    try:
-        weights = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise LavinditError(f"cannot read the weights {path}: {error}; copy the model again") from error
-    own = network.state_dict()
-    wrong = sorted(set(own) ^ set(weights)) or [key for key in own if own[key].shape != weights[key].shape]
-    if wrong:
-        raise LavinditError(f"{path} does not fit its {CONFIG_NAME}: {', '.join(wrong[:5])}")
-    network.load_state_dict(weights)
+def _no_network(folder: Path, error: Exception) -> LavinditError:
+    return LavinditError(f"{folder / CONFIG_NAME} describes no network of this version: {error}")
+
+
+def _load_weights(network: nn.Module, path: Path, device: torch.device | str, dtype: torch.dtype) -> None:
+    file = open_weights(path, network)
+    parameters = dict(network.named_parameters())
+    # Statistics of the latent space are buffers; rounding them would shift every latent.
+    weights = {
+        key: file.read(key).to(device=device, dtype=dtype if key in parameters else torch.float32) for key in file.specs
+    }
+    network.load_state_dict(weights, assign=True)
+    network.eval()

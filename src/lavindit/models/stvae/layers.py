@@ -65,9 +65,9 @@ def resize_like(z: Tensor, x: Tensor) -> Tensor:
 class Norm(nn.Module):
     """Plain GroupNorm of the encoder."""
 
-    def __init__(self, channels: int, config: STVAEConfig) -> None:
+    def __init__(self, channels: int, config: STVAEConfig, groups: int | None = None) -> None:
         super().__init__()
-        self.group = nn.GroupNorm(config.norm_groups, channels, eps=EPS)
+        self.group = nn.GroupNorm(groups or config.norm_groups, channels, eps=EPS)
         self.per_frame = config.norm == "per_frame"
 
     def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
@@ -79,7 +79,7 @@ class LatentNorm(Norm):
     """Decoder norm modulated by the latent: norm(x) * scale(z) + shift(z), 1x1x1 convolutions."""
 
     def __init__(self, channels: int, config: STVAEConfig) -> None:
-        super().__init__(channels, config)
+        super().__init__(channels, config, config.decoder_norm_groups)
         self.modulation = nn.Conv3d(config.latent_channels, 2 * channels, 1)
 
     def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
