@@ -31,7 +31,7 @@ def time_steps(vae: str, steps: int, warmup: int = 5) -> dict[str, float]:
     source = SourceConfig(scenes=256, test_scenes=64, photo_share=0.3)
     data = EpisodeData(source=source, batch_size=16, min_pairs=4, max_pairs=4)
     module = DiTModule(vae, JDiTConfig(context_attention="causal"), targets="every_pair", noisy_copies=2)
-    network = module.trained_network().train()
+    network = module.build_network().train()
     optimizer = MuonAdamW(network.parameters(), lr=1e-2)
     batches = iter(data.train_dataloader())
     for maker in batches._dataset_fetcher.dataset.makers:  # pyright: ignore - render before the clock starts
@@ -46,7 +46,7 @@ def time_steps(vae: str, steps: int, warmup: int = 5) -> dict[str, float]:
             latent = encode_batch(module.frozen_vae(), batch)
         encoded = time.perf_counter()
         with torch.autocast("cpu", torch.bfloat16):
-            loss = module._losses(latent, drop_pairs=0.0).mean()
+            loss = module.losses(network, latent, range(len(batch))).mean()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from lavindit.data import EpisodeData, SourceConfig
+from lavindit.flow import seed_from
 from lavindit.inference import encode_batch
 from lavindit.models import JDiTConfig, load_model
 from lavindit.report import current_commit, describe_machine
@@ -80,7 +81,7 @@ def train(variant: Variant, vae: str, latents: list[LatentEpisode], seconds: flo
     torch.manual_seed(0)
     config = JDiTConfig(context_attention=variant.mode, **variant.network)  # pyright: ignore[reportArgumentType]
     module = DiTModule(vae, config, targets=variant.targets, noisy_copies=variant.noisy_copies)  # pyright: ignore[reportArgumentType]
-    network = module.trained_network().train()
+    network = module.build_network().train()
     optimizer = variant.optimizer(network.parameters())
     rates = [group["lr"] for group in optimizer.param_groups]
     start, step = time.perf_counter(), 0
@@ -88,7 +89,9 @@ def train(variant: Variant, vae: str, latents: list[LatentEpisode], seconds: flo
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * trapezoid(spent / seconds, step, 20, 0.4)
         with torch.autocast("cpu", torch.bfloat16):
-            loss = module._losses(latents[step % (len(latents) - HELD_OUT)], drop_pairs=0.0).mean()
+            latent = latents[step % (len(latents) - HELD_OUT)]
+            seeds = range(step * len(latent.inputs), (step + 1) * len(latent.inputs))
+            loss = module.losses(network, latent, seeds).mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
@@ -99,8 +102,8 @@ def train(variant: Variant, vae: str, latents: list[LatentEpisode], seconds: flo
     losses = []
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         for i, latent in enumerate(latents[-HELD_OUT:]):
-            torch.manual_seed(i)
-            losses.append(float(module._losses(latent, drop_pairs=0.0).mean()))
+            seeds = [seed_from("held out", i, place) for place in range(len(latent.inputs))]
+            losses.append(float(module.losses(network, latent, seeds).mean()))
     return step, sum(losses) / len(losses)
 
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from lavindit.pictures import save_picture
+from lavindit.training import sharded
 
 Cli = Callable[[list[object]], Any]
 Refuses = Callable[..., None]
@@ -281,12 +282,31 @@ class TestCheckpoints:
     def test_none_yet(self, refuses: Refuses, command: str) -> None:
         refuses([command, *NETWORK, *SMALL], "no checkpoint run/checkpoints/last.ckpt", "lavindit fit")
 
-    def test_of_another_kind(self, desk: Path, refuses: Refuses) -> None:
+    @pytest.mark.parametrize(
+        ("says", "words"),
+        [
+            ({"lavindit_kind": "vae", "lavindit_format": 2}, ("kind 'vae'", "kind 'jdit'")),
+            ({"lavindit_kind": "jdit", "lavindit_format": 2}, ("another network", "missing in it")),
+            ({"lavindit_kind": "jdit", "lavindit_format": 3}, ("newer lavindit", "update")),
+            ({"lavindit_kind": "jdit"}, ("older lavindit", "--restart")),
+        ],
+    )
+    def test_that_does_not_fit(self, desk: Path, refuses: Refuses, says: dict, words: tuple[str, ...]) -> None:
         lightning = {"pytorch-lightning_version": "2.6.0", "state_dict": {}, "epoch": 0, "global_step": 0, "loops": {}}
-        torch.save(lightning | {"lavindit_kind": "vae"}, desk / "vae.ckpt")
+        torch.save(lightning | says, desk / "other.ckpt")
         for command in ("test", "fit"):
-            arguments = [command, *NETWORK, *SMALL, "--ckpt_path=vae.ckpt"]
-            refuses(arguments, "kind 'vae'", "kind 'jdit'", may_leave=("run",))
+            arguments = [command, *NETWORK, *SMALL, "--ckpt_path=other.ckpt"]
+            refuses(arguments, *words, may_leave=("run",))
+
+    @pytest.mark.parametrize("file", [".metadata", "meta.pt"])
+    def test_of_shards_that_carries_code(self, desk: Path, refuses: Refuses, file: str) -> None:
+        folder = desk / "shards.ckpt"
+        folder.mkdir()
+        sharded.write_tensors({"state_dict.x": torch.zeros(2)}, folder)
+        torch.save({"pytorch-lightning_version": "2.6.0"}, folder / "meta.pt")
+        (folder / file).write_bytes(pickle.dumps(Code(desk / "it-ran"), protocol=2))
+        refuses(["test", *NETWORK, *SMALL, "--ckpt_path=shards.ckpt"], "shards.ckpt", may_leave=("run",))
+        assert not (desk / "it-ran").exists()
 
     def test_that_is_none(self, desk: Path, refuses: Refuses) -> None:
         (desk / "junk.ckpt").write_text("junk")

@@ -1,6 +1,6 @@
 """What the VAE's and the J-DiT's training share: networks, optimizer, schedule, average, seeds, export."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,11 +137,32 @@ class TrainedModule(LightningModule):
         checkpoint[STEPS_KEY] = self.trainer.global_step
         checkpoint[UPDATES_KEY] = self.ema.updates if self.ema is not None else self._average_updates
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another kind; take over where it stood."""
+    def check_fit(self, checkpoint: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> None:
+        """Refuse a checkpoint of another kind or size, before anything of it is loaded.
+
+        Args:
+            checkpoint: What it says of itself.
+            shapes: Shape of every weight in it.
+
+        Raises:
+            LavinditError: It does not fit.
+        """
         kind = checkpoint.get(KIND_KEY)
         if kind != self.kind:
             raise LavinditError(f"the checkpoint is of kind {kind!r}, this config trains kind {self.kind!r}")
+        own = {name: tuple(value.shape) for name, value in self.state_dict().items()}
+        for name in sorted(own.keys() | shapes.keys()):
+            found = tuple(shapes[name]) if name in shapes else "missing"
+            if found != own.get(name, "unknown"):
+                raise LavinditError(
+                    f"the checkpoint is of another network: {name} is {found} in it, {own.get(name, 'unknown')} in "
+                    "this config; give the config it was trained with, or --restart true"
+                )
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over where it stood."""
+        if "state_dict" in checkpoint:  # a sharded one is checked and loaded by its strategy
+            self.check_fit(checkpoint, {name: value.shape for name, value in checkpoint["state_dict"].items()})
         self.trained_steps, self._average_updates = int(checkpoint[STEPS_KEY]), int(checkpoint[UPDATES_KEY])
         if self.ema is not None:  # some strategies load after the start
             self.ema.updates = self._average_updates

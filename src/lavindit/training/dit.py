@@ -10,7 +10,14 @@ from torch import Tensor, nn
 
 from lavindit.errors import LavinditError
 from lavindit.flow import interpolate, logit_normal_times, seed_from, shift_times, velocity
-from lavindit.inference.sampler import SamplingConfig, answer_batch, encode_batch, join_context, null_context
+from lavindit.inference.sampler import (
+    Posterior,
+    SamplingConfig,
+    answer_batch,
+    encode_batch,
+    join_context,
+    null_context,
+)
 from lavindit.losses import flow_matching_loss
 from lavindit.models import STVAE, JDiT, JDiTConfig, ModelBundle, load_engine_model, load_model
 from lavindit.models.jdit import every_pair_layout, query_layout
@@ -68,7 +75,7 @@ class DiTModule(TrainedModule):
         seed: int = 0,
         strips: int = 3,
         init_from: str | None = None,
-        posterior: Literal["mean", "sample"] = "mean",
+        posterior: Posterior = "mean",
         vae_chunk: int | None = None,
         checkpoint_blocks: bool = False,
         compile_blocks: bool = False,
@@ -79,7 +86,8 @@ class DiTModule(TrainedModule):
         self.vae_path, self.network_config, self.targets, self.noisy_copies = vae, network, targets, noisy_copies
         self.drop_pairs, self.l1_weight, self.time_shift = drop_pairs, l1_weight, time_shift
         self.sampling, self.strips = sampling, strips
-        self.init_from, self.posterior, self.vae_chunk = init_from, posterior, vae_chunk
+        self.init_from, self.vae_chunk = init_from, vae_chunk
+        self.posterior: Posterior = posterior
         self.checkpoint_blocks = checkpoint_blocks
         self.recorder: TestRecorder | None = None
         # Out of the module's sight: it is neither trained nor sharded nor stored with a checkpoint.
@@ -124,14 +132,14 @@ class DiTModule(TrainedModule):
         """One step on a batch of episodes."""
         numbers = self.episode_numbers(len(batch))
         seeds = [seed_from("train", self.seed, number) for number in numbers]
-        losses = self._losses(self._live(), self._encode(batch, self.micro_step), seeds, self._drops(numbers))
+        losses = self.losses(self._live(), self._encode(batch, self.micro_step), seeds, self._drops(numbers))
         self.log_training(losses, batch.tasks)
         return losses.mean()
 
     def validation_step(self, batch: EpisodeBatch, batch_idx: int) -> None:
         """Loss on held-out episodes, with noise and times that are the same every time."""
         seeds = [seed_from("val", self.seed, sample_id) for sample_id in batch.sample_ids]
-        losses = self._losses(self._averaged(), self._encode(batch, self.seed), seeds)
+        losses = self.losses(self._averaged(), self._encode(batch, self.seed), seeds)
         self.add_validation(losses, batch.tasks)
 
     def on_test_start(self) -> None:
@@ -180,7 +188,7 @@ class DiTModule(TrainedModule):
         own = drawn[numbers.start - first : numbers.stop - first]
         return Drops(tuple(own), with_pairs=not all(drawn), without_pairs=any(drawn))
 
-    def _losses(
+    def losses(
         self, model: JDiT, latent: LatentEpisode, seeds: Sequence[int], drops: "Drops | None" = None
     ) -> Tensor:
         """Loss of each episode [B], with noise and times from its seed."""

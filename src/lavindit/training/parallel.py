@@ -86,20 +86,23 @@ class FSDP2(ModelParallelStrategy):
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """Read shards or a whole checkpoint into the sharded network and its optimizers."""
         path = Path(self.broadcast(str(checkpoint_path)))
+        module: Any = self.lightning_module  # a TrainedModule
         if not sharded.is_sharded(path):
             checkpoint = read_checkpoint(path)
-            sharded.spread_model(checkpoint.pop("state_dict"), self._network)
+            weights = checkpoint.pop("state_dict")
+            module.check_fit(checkpoint, {name: value.shape for name, value in weights.items()})
+            sharded.spread_model(weights, self._network)
             for optimizer, state in zip(self.optimizers, checkpoint.pop("optimizer_states"), strict=False):
                 sharded.spread_optimizer(state, optimizer)
             return checkpoint
         checkpoint = read_checkpoint(path, tensors=False)
         weights = {sharded.MODEL + name: value for name, value in self._network.state_dict().items()}
+        module.check_fit(checkpoint, sharded.stored_shapes(path, sharded.MODEL))
         sharded.read_tensors(weights, path)
-        for number, (optimizer, groups) in enumerate(
-            zip(self.optimizers, checkpoint.pop("optimizer_groups"), strict=False)
-        ):
+        groups = checkpoint.pop("optimizer_groups")
+        for number, (optimizer, stored) in enumerate(zip(self.optimizers, groups, strict=False)):
             sharded.read_optimizer(optimizer, number, self._network, path)
-            sharded.set_groups(optimizer, groups)
+            sharded.set_groups(optimizer, stored)
         return checkpoint
 
     @property

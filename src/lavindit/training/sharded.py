@@ -9,6 +9,7 @@ Legend: a *whole* checkpoint is the dictionary that one process works with: opti
 
 import io
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,13 @@ def stored_sizes(folder: Path) -> dict[str, TensorStorageMetadata]:
     """Size and type of every stored tensor."""
     found = SafeReader(folder).read_metadata().state_dict_metadata
     return {name: value for name, value in found.items() if isinstance(value, TensorStorageMetadata)}
+
+
+def stored_shapes(folder: Path, prefix: str) -> dict[str, Sequence[int]]:
+    """Shape of every stored tensor whose name starts with a prefix, by the rest of its name."""
+    return {
+        name.removeprefix(prefix): entry.size for name, entry in stored_sizes(folder).items() if name.startswith(prefix)
+    }
 
 
 def read_whole(folder: Path) -> dict[str, Any]:
