@@ -1,6 +1,7 @@
 """Several processes train what one process trains, and go on from each other's checkpoints."""
 
 import csv
+import json
 import os
 import shutil
 import socket
@@ -26,6 +27,7 @@ model:
   init_args:
     network: {width: 64, depth: 2, heads: 2, queries_per_kv: 1, context_attention: joint}
     targets: query
+    sampling: {steps: 2, guidance: 1.5}
     drop_pairs: 0.3
     decay_share: 0.0
     optimizer: {class_path: torch.optim.AdamW, init_args: {lr: 3.0e-3, weight_decay: 0.01}}
@@ -35,6 +37,8 @@ data:
   min_pairs: 1
   max_pairs: 2
   source: {resolution: 32, scenes: 16, test_scenes: 16}
+  test_samples: 10
+  eval_batch_size: 2
 trainer: {precision: 32-true, log_every_n_steps: 1, val_check_interval: 10}
 budget: {minutes: null}
 checkpoint_every: 10
@@ -42,9 +46,9 @@ threads: 1
 """
 
 
-def fit(run: Path, steps: int, strategy: str) -> str:
-    """Train in one process; under DDP in two that Lightning starts, under FSDP2 in two that a launcher starts."""
-    command = [sys.executable, "-m", "lavindit", "fit", "--config", "experiment/demo_jdit.yaml"]
+def run_command(run: Path, steps: int, strategy: str, command_name: str = "fit") -> str:
+    """In one process; under DDP in two that Lightning starts, under FSDP2 in two that a launcher starts."""
+    command = [sys.executable, "-m", "lavindit", command_name, "--config", "experiment/demo_jdit.yaml"]
     command += ["--config", str(run.parent / "options.yaml"), f"--model.init_args.vae={run.parent / 'vae'}"]
     command += [f"--trainer.default_root_dir={run}", f"--trainer.max_steps={steps}"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -95,15 +99,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "options.yaml").write_text(OPTIONS)
     torch.manual_seed(0)
     save_model(ModelBundle(STVAE(STVAEConfig(widths=(16, 16, 16), norm_groups=8))), folder / "vae")
-    fit(folder / "one", HALF, "one")
+    run_command(folder / "one", HALF, "one")
     shutil.copytree(folder / "one", folder / "one_half")
-    fit(folder / "one", STEPS, "one")
-    fit(folder / "fsdp2_half", HALF, "fsdp2")
+    run_command(folder / "one", STEPS, "one")
+    run_command(folder / "fsdp2_half", HALF, "fsdp2")
     return folder
 
 
 def test_ddp_trains_as_one_process_does(runs: Path) -> None:
-    fit(runs / "ddp", STEPS, "ddp")
+    run_command(runs / "ddp", STEPS, "ddp")
     same_course(runs / "ddp", runs / "one")
 
 
@@ -111,7 +115,7 @@ def test_ddp_trains_as_one_process_does(runs: Path) -> None:
 def test_any_number_of_processes_goes_on(runs: Path, written: str, resumed: str) -> None:
     run = runs / f"{written}_to_{resumed}"
     shutil.copytree(runs / f"{written}_half", run)
-    again = fit(run, STEPS, resumed)
+    again = run_command(run, STEPS, resumed)
     assert "going on from" in again
     same_course(run, runs / "one")
 
@@ -124,6 +128,19 @@ def tiny_jdit() -> JDiT:
         if not parameter.any():
             nn.init.normal_(parameter, std=0.05)
     return model
+
+
+def test_two_processes_test_what_one_tests(runs: Path) -> None:
+    """Five batches, so that one of them comes twice."""
+    figures = {}
+    for strategy in ("one", "fsdp2"):
+        run_command(runs / "fsdp2_half", HALF, strategy, "test")
+        result = json.loads((runs / "fsdp2_half" / "result.json").read_text())
+        figures[strategy] = {
+            (task["task"], figure["metric"]): figure["answer"] for task in result["tasks"] for figure in task["figures"]
+        }
+        assert [task["n"] for task in result["tasks"]] == [10, 10]
+    assert figures["fsdp2"] == pytest.approx(figures["one"], abs=1e-4)
 
 
 def loss_of(model: nn.Module, rows: slice) -> Tensor:

@@ -5,10 +5,23 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib import import_module
 
 from lavindit.errors import LavinditError
 
-TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
+# Command -> module of this package and function; imported when asked for, so that a mistyped command is told at once.
+COMMANDS = {
+    "fit": ("train", "run_trainer"),
+    "validate": ("train", "run_trainer"),
+    "test": ("train", "run_trainer"),
+    "predict": ("train", "run_trainer"),
+    "report": ("tools", "run_report"),
+    "apply": ("tools", "run_apply"),
+    "tasks": ("tools", "run_tasks"),
+    "plan": ("plan", "run_plan"),
+    "import-official": ("interop", "run_import_official"),
+    "export-official": ("interop", "run_export_official"),
+}
 USAGE = """usage: lavindit COMMAND ...
 
 In-context vision models: show a few input-target pairs and a query; get the answer.
@@ -21,6 +34,9 @@ commands:
   report     tables and one HTML page from a result:   lavindit report RUN
   apply      answer your own pictures:        lavindit apply --task depth_estimation --query photo.jpg --out answers
   tasks      the registered tasks, or one of them
+  plan       memory, FLOPs and time of a training:   lavindit plan --size 3.4b --resolution 512 --devices 64
+  import-official   a model directory of released weights:   lavindit import-official --dit F --vae F --out DIR
+  export-official   released weights of a model directory:   lavindit export-official --model DIR --dit F --vae F
 
 `lavindit COMMAND --help` tells more. A --config is a file or the name of a shipped one.
 """
@@ -48,18 +64,12 @@ def _dispatch(arguments: list[str]) -> None:
         from lavindit import __version__
 
         print(f"lavindit {__version__}")
-    elif command in TRAINER_COMMANDS:
+    elif command in COMMANDS:
         _prepare(arguments)
-        from lavindit.cli.train import run_trainer
-
-        run_trainer(arguments)
-    elif command in ("apply", "report", "tasks"):
-        _prepare(arguments)
-        from lavindit.cli import tools
-
-        getattr(tools, f"run_{command}")(rest)
+        module, function = COMMANDS[command]
+        getattr(import_module(f"lavindit.cli.{module}"), function)(arguments if module == "train" else rest)
     else:
-        _fail(f"unknown command {command!r}; there are {', '.join((*TRAINER_COMMANDS, 'report', 'apply', 'tasks'))}")
+        _fail(f"unknown command {command!r}; there are {', '.join(COMMANDS)}")
 
 
 def _prepare(arguments: list[str]) -> None:
@@ -75,6 +85,7 @@ def _prepare(arguments: list[str]) -> None:
         "Checkpoint directory .* exists",
         "The dirpath has changed",
         ".*`?`?compute`?`? method of",
+        "torch.distributed is disabled",
     ):
         warnings.filterwarnings("ignore", message=message)
     for name in ("pytorch.utilities.rank_zero", "pytorch.accelerators.cuda", "fabric.utilities.seed"):

@@ -29,6 +29,7 @@ from lavindit.training.callbacks import (
 from lavindit.training.checkpoints import AtomicCheckpointIO, last_checkpoint
 from lavindit.training.parallel import FSDP1, FSDP2
 from lavindit.training.schedule import TimeBudget
+from lavindit.training.throughput import Throughput
 
 # What jsonargparse says around the one line that matters.
 NOISE = ("Does not validate against", "Subtypes:", "Errors:", "Expected a <class 'NoneType'>", "Given value")
@@ -103,7 +104,8 @@ class LavinditCLI(LightningCLI):
         bar = ProgressBar() if sys.stderr.isatty() else ProgressLines()
         extra: list[Any] = [bar, PredictionWriter()]
         if fitting:
-            extra += [checkpoint_callback(run, self._get(self.config_init, "checkpoint_every")), FinalState()]
+            every = self._get(self.config_init, "checkpoint_every")
+            extra += [checkpoint_callback(run, every), FinalState(), Throughput()]
             kwargs["logger"] = [TensorBoardLogger(str(run), name="tensorboard"), CSVLogger(str(run), name="csv")]
         else:
             kwargs["logger"] = False

@@ -21,6 +21,7 @@ from lavindit.inference.sampler import (
 from lavindit.losses import flow_matching_loss
 from lavindit.models import STVAE, JDiT, JDiTConfig, ModelBundle, load_engine_model, load_model
 from lavindit.models.jdit import every_pair_layout, query_layout
+from lavindit.models.jdit.cost import forward_cost, training_flops
 from lavindit.training.base import TrainedModule
 from lavindit.training.results import TestRecorder
 from lavindit.training.vae import default_optimizer
@@ -136,6 +137,25 @@ class DiTModule(TrainedModule):
         self.log_training(losses, batch.tasks)
         return losses.mean()
 
+    def step_cost(self, batch: EpisodeBatch) -> tuple[int, int, float]:
+        """Episodes, tokens and model FLOPs of a training step on a batch, for `Throughput`."""
+        config, episodes = self.network_config, len(batch)
+        frames_in, frames_out = (1 + (part.shape[3] - 1) // 4 for part in (batch.inputs, batch.targets))
+        pairs = batch.inputs.shape[1] - 1
+        tokens = batch.inputs.shape[4] * batch.inputs.shape[5] // (8 * config.patch) ** 2
+        context = pairs * (frames_in + frames_out) + frames_in
+        if self.targets == "every_pair":
+            layout = every_pair_layout(pairs, frames_in, frames_out, self.noisy_copies)
+            flops = training_flops(forward_cost(config, layout, tokens, episodes, len(layout.target)))[0]
+            return episodes, episodes * tokens * (context + len(layout.target)), flops
+        branches = ((1 - self.drop_pairs, context), (self.drop_pairs, 1 + frames_in))
+        flops, frames = 0.0, 0.0
+        for share, length in branches:
+            layout = query_layout(config.context_attention, length, frames_out, frames_in)
+            flops += share * training_flops(forward_cost(config, layout, tokens, episodes))[0]
+            frames += share * (length + frames_out)
+        return episodes, round(episodes * tokens * frames), flops
+
     def validation_step(self, batch: EpisodeBatch, batch_idx: int) -> None:
         """Loss on held-out episodes, with noise and times that are the same every time."""
         seeds = [seed_from("val", self.seed, sample_id) for sample_id in batch.sample_ids]
@@ -188,9 +208,7 @@ class DiTModule(TrainedModule):
         own = drawn[numbers.start - first : numbers.stop - first]
         return Drops(tuple(own), with_pairs=not all(drawn), without_pairs=any(drawn))
 
-    def losses(
-        self, model: JDiT, latent: LatentEpisode, seeds: Sequence[int], drops: "Drops | None" = None
-    ) -> Tensor:
+    def losses(self, model: JDiT, latent: LatentEpisode, seeds: Sequence[int], drops: "Drops | None" = None) -> Tensor:
         """Loss of each episode [B], with noise and times from its seed."""
         if self.targets == "every_pair":
             return self._every_pair_losses(model, latent, seeds)

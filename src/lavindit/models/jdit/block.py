@@ -15,17 +15,25 @@ from lavindit.models.jdit.rope import SequenceTables, rotate
 EPS = 1e-6
 
 
-def rms_norm(x: Tensor) -> Tensor:
-    """Non-affine RMSNorm over the last dimension."""
-    return F.rms_norm(x, x.shape[-1:], eps=EPS)
+def rms_norm(x: Tensor, weight: Tensor | None = None) -> Tensor:
+    """RMSNorm over the last dimension, in the type of its input.
+
+    Autocast would have it in float32 on some devices; the kernels sum in float32 anyway.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        return F.rms_norm(x, x.shape[-1:], None if weight is None else weight.to(x.dtype), EPS)
 
 
-class RMSNorm(nn.RMSNorm):
-    """Affine RMSNorm that works in the type of its input, so that the fused kernel serves mixed precision too."""
+class RMSNorm(nn.Module):
+    """Affine RMSNorm."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., D] -> [..., D]."""
-        return F.rms_norm(x, x.shape[-1:], self.weight.to(x.dtype), self.eps)
+        return rms_norm(x, self.weight)
 
 
 class SwiGLU(nn.Module):
@@ -57,8 +65,8 @@ class Stream(nn.Module):
         self.config, self.drop, self.readable = config, drop, readable
         self.modulation = nn.Linear(config.width, 4 * config.width)
         self.qkv = nn.Linear(config.width, config.width + 2 * config.kv_width, bias=False)
-        self.q_norm = RMSNorm(config.width, eps=EPS)
-        self.k_norm = RMSNorm(config.kv_width, eps=EPS)
+        self.q_norm = RMSNorm(config.width)
+        self.k_norm = RMSNorm(config.kv_width)
         if readable or config.full_last_block:
             self.out = nn.Linear(config.width, config.width, bias=False)
             self.mlp = SwiGLU(config.width, config.mlp_width)
@@ -144,12 +152,11 @@ class JointBlock(nn.Module):
             q = torch.cat([q_c, q_t], dim=2)
         k, v = torch.cat([k_c, k_t], dim=2), torch.cat([v_c, v_t], dim=2)
         q, k = rotate(q, cos[asking:], sin[asking:], self.config), rotate(k, cos, sin, self.config)
-        attended = F.scaled_dot_product_attention(
-            q,
-            k,
-            v.to(q.dtype),
-            attn_mask=None if mask is None else mask[asking:],
-            enable_gqa=self.config.queries_per_kv > 1,
-        )
+        grouped, mask = self.config.queries_per_kv > 1, None if mask is None else mask[asking:]
+        if grouped and mask is not None and q.is_cuda:
+            # No fused CUDA kernel takes both a mask and grouped heads; the plain one keeps every score.
+            k, v = (y.repeat_interleave(self.config.queries_per_kv, dim=1) for y in (k, v))
+            grouped = False
+        attended = F.scaled_dot_product_attention(q, k, v.to(q.dtype), attn_mask=mask, enable_gqa=grouped)
         updated = None if q_c is None else self.context.update(context, attended[:, :, :split], mod_c)
         return updated, self.target.update(target, attended[:, :, split - asking :], mod_t)

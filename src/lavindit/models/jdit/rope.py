@@ -28,18 +28,29 @@ class SequenceTables(NamedTuple):
     mask: Tensor | None
 
 
-@lru_cache(maxsize=16)
 def sequence_tables(
     config: JDiTConfig, layout: Layout, height: int, width: int, device: torch.device
 ) -> SequenceTables:
-    """Tables of a sequence of height x width tokens a frame; the newest few sequences are kept.
+    """Tables of a sequence of height x width tokens a frame.
 
-    They are ordinary tensors even when they are first needed under inference mode, so that training may use them.
+    The angles are kept from call to call. The mask is not: it is cheap to make, and large.
     """
+    cos, sin = _angles_of(config, layout.context + layout.target, height, width, device)
+    return SequenceTables(cos, sin, layout.token_mask(height * width, device))
+
+
+@lru_cache(maxsize=32)
+def _angles_of(
+    config: JDiTConfig, frames: tuple[int, ...], height: int, width: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    # Ordinary tensors, even when they are first needed under inference mode, so that training may use them.
     with torch.inference_mode(False), torch.no_grad():
-        frames = torch.tensor(layout.context + layout.target, device=device)
-        cos, sin = rotation_angles(token_positions(frames, height, width), config)
-        return SequenceTables(cos, sin, layout.token_mask(height * width, device))
+        return rotation_angles(token_positions(torch.tensor(frames, device=device), height, width), config)
+
+
+def forget_angles() -> None:
+    """Drop the angles that are kept."""
+    _angles_of.cache_clear()
 
 
 def token_positions(frames: Tensor, height: int, width: int) -> Tensor:

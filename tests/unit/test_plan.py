@@ -1,0 +1,220 @@
+import copy
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import accumulate
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from lavindit.errors import LavinditError
+from lavindit.losses import flow_matching_loss
+from lavindit.models import STVAE, JDiT, JDiTConfig, STVAEConfig
+from lavindit.models.jdit import every_pair_layout, query_layout
+from lavindit.models.jdit.cost import count_parameters, forward_bytes, forward_cost, training_flops
+from lavindit.training.plan import TrainingPlan, TrainingSetup, plan_training
+
+Cli = Callable[[list[object]], Any]
+
+SMALL = JDiTConfig(width=128, depth=3, heads=4, queries_per_kv=2)
+VAE = STVAEConfig(widths=(16, 16, 16), encoder_blocks=1, decoder_blocks=1, mid_blocks=1, norm_groups=8)
+SETUP = TrainingSetup(resolution=64, pairs=2, batch_per_device=2, kernels="cpu")
+SINGLE = TrainingSetup(resolution=64, pairs=2)
+
+
+class TestCost:
+    @pytest.mark.parametrize("config", [SMALL, replace(SMALL, full_last_block=True, sandwich=False, queries_per_kv=1)])
+    def test_parameters(self, config: JDiTConfig) -> None:
+        assert sum(count_parameters(config).values()) == sum(p.numel() for p in JDiT(config).parameters())
+
+    @pytest.mark.parametrize("mode", ["joint", "prefix", "causal"])
+    def test_executed_flops_are_those_that_torch_counts(self, mode: Any) -> None:
+        config = replace(SMALL, context_attention=mode)
+        layout = query_layout(mode, 5, 1)
+        counted = count_flops(config, layout.context, torch.rand(2, 16, 1, 4, 6), torch.rand(2), layout)
+        assert forward_cost(config, layout, 6, batch=2).executed == counted
+
+    def test_executed_flops_of_every_pair(self) -> None:
+        config, layout = replace(SMALL, context_attention="causal"), every_pair_layout(2, copies=2)
+        counted = count_flops(config, layout.context, torch.rand(1, 16, 6, 4, 4), torch.rand(1, 6), layout)
+        assert forward_cost(config, layout, 4, target_times=6).executed == counted
+
+    def test_hidden_pairs_are_not_needed(self) -> None:
+        joint = forward_cost(SMALL, query_layout("joint", 5, 1), 16)
+        causal_config = replace(SMALL, context_attention="causal")
+        causal = forward_cost(causal_config, query_layout("causal", 5, 1), 16)
+        assert joint.attention == joint.attention_executed == causal.attention_executed
+        # Two whole blocks of 1 + 2 + ... + 6 frame pairs instead of 36, the last one's target sees all 6.
+        assert causal.attention * (2 * 36 + 6) == joint.attention * (2 * 21 + 6)
+
+    def test_training_is_three_passes_and_blocks_may_run_again(self) -> None:
+        cost = forward_cost(SMALL, query_layout("joint", 5, 1), 16)
+        model, hardware = training_flops(cost)
+        assert model == hardware == 3 * cost.model
+        assert training_flops(cost, checkpointing=True) == (model, hardware + cost.blocks_executed)
+        assert 0.9 * cost.executed < cost.blocks_executed < cost.executed
+
+    def test_bytes_grow_with_the_batch_by_activations_alone(self) -> None:
+        layout = query_layout("joint", 5, 1)
+        one, two, three = (forward_bytes(SMALL, layout, 16, batch) for batch in (1, 2, 3))
+        assert three - two == two - one
+        assert one - (two - one) == 2 * sum(count_parameters(SMALL).values())
+
+
+def count_flops(config: JDiTConfig, context: tuple[int, ...], noisy: torch.Tensor, t: torch.Tensor, layout: Any) -> int:
+    clean = torch.rand(len(noisy), 16, len(context), *noisy.shape[3:])
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        JDiT(config)(noisy, t, clean, layout)
+    return counter.get_total_flops()
+
+
+class TestMemory:
+    @pytest.mark.parametrize(
+        ("config", "options"),
+        [
+            (SMALL, {"precision": "32-true"}),
+            (replace(SMALL, drop_path=0.1, sandwich=False), {"precision": "bf16-mixed"}),
+            (replace(SMALL, context_attention="causal"), {"targets": "every_pair", "noisy_copies": 2}),
+        ],
+    )
+    def test_estimate_is_what_a_step_takes(self, config: JDiTConfig, options: dict[str, Any]) -> None:
+        setup = replace(SETUP, **options)
+        plan = plan_training(config, VAE, setup)
+        for checkpointing, memory in ((False, plan.memory), (True, plan.memory_checkpointed)):
+            assert memory.total == pytest.approx(measure(config, setup, checkpointing), rel=0.15)
+        assert plan.memory_checkpointed.items["activations"] < 0.6 * plan.memory.items["activations"]
+
+    def test_items_add_up_to_the_peak(self) -> None:
+        for memory in (plan_training(SMALL, VAE, SINGLE).memory, planned("fsdp", 8).memory_checkpointed):
+            assert sum(memory.items.values()) == memory.total == max(memory.phases.values())
+            assert min(memory.items.values()) >= 0
+
+    def test_fsdp_divides_what_it_shards(self) -> None:
+        alone, shared = planned("single", 1).memory.items, planned("fsdp", 8).memory.items
+        for name in ("weights", "gradients", "optimizer state", "average of the weights"):
+            assert shared[name] == pytest.approx(alone[name] / 8, abs=8)
+        for name in ("activations", "frozen VAE", "pictures"):
+            assert shared[name] == alone[name]
+
+    def test_ddp_needs_of_a_device_what_one_needs(self) -> None:
+        """Its buckets are the gradients themselves, as configs/trainer/ddp.yaml asks for."""
+        assert planned("ddp", 8).memory == planned("single", 1).memory
+
+    def test_muon_keeps_one_moment_of_a_matrix(self) -> None:
+        adamw, muon = (plan_training(SMALL, VAE, replace(SINGLE, optimizer=name)) for name in ("adamw", "muon"))
+        matrices = sum(p.numel() for p in JDiT(SMALL).parameters() if p.requires_grad and p.ndim == 2)
+        assert adamw.memory.items["optimizer state"] == 8 * adamw.trained
+        assert muon.memory.items["optimizer state"] == 8 * adamw.trained - 4 * matrices
+
+    def test_encoding_in_chunks_takes_less(self) -> None:
+        whole, chunked = (plan_training(SMALL, VAE, replace(SINGLE, vae_chunk=chunk)) for chunk in (None, 1))
+        assert chunked.memory.phases["encoding"] < whole.memory.phases["encoding"]
+        assert chunked.vae_flops == whole.vae_flops
+
+    def test_real_training_goes_on_after_a_plan(self) -> None:
+        layout, inputs = query_layout("joint", 5, 1), (torch.rand(1, 16, 1, 8, 8), torch.rand(1))
+        network, context = JDiT(SMALL), torch.rand(1, 16, 5, 8, 8)
+        before = network(*inputs, context, layout)
+        plan_training(SMALL, VAE, SINGLE)
+        assert type(before) is type(network(*inputs, context, layout)) is torch.Tensor
+
+
+class TestSetup:
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ({"resolution": 100}, "multiple of 16"),
+            ({"devices": 0}, "devices must be at least 1"),
+            ({"devices": 2}, "single has one device"),
+            ({"vae_chunk": 0}, "vae_chunk must be"),
+        ],
+    )
+    def test_nonsense_is_refused(self, options: dict[str, Any], words: str) -> None:
+        with pytest.raises(LavinditError, match=words):
+            TrainingSetup(**options)
+
+    def test_a_target_for_every_pair_needs_a_causal_context(self) -> None:
+        with pytest.raises(LavinditError, match="causal"):
+            plan_training(SMALL, VAE, replace(SINGLE, targets="every_pair"))
+
+
+class TestCommand:
+    def test_prints_numbers(self, run_cli: Cli) -> None:
+        ran = run_cli(["plan", "--size", "nano", "--vae", "nano", "--resolution", "64", "--pairs", "1", "--json"])
+        assert ran.code == 0, ran.stderr
+        numbers = json.loads(ran.stdout)
+        assert sum(numbers["parameters"].values()) == 2811584
+        assert numbers["setup"]["targets"] == "every_pair"
+        assert numbers["memory"]["fits"] is True
+        assert numbers["days"] == pytest.approx(numbers["step_s"] * 100_000 / 86400)
+
+    def test_prints_tables(self, run_cli: Cli) -> None:
+        arguments = ["plan", "--config", "experiment/demo_jdit.yaml", "--vae", "nano", "--resolution", "64"]
+        ran = run_cli(
+            [*arguments, "--devices", "4", "--global-batch", "8", "--peak-tflops", "1", "--memory-gb", "0.06"]
+        )
+        assert ran.code == 0, ran.stderr
+        for words in ("4 x 2 = 8 episodes", "gathered blocks", r"VAE encoding, 36 pictures", r"fits into .* no +yes"):
+            assert re.search(words, ran.stdout), ran.stdout
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["--size", "3.5b"], r"unknown size '3\.5b'; did you mean 3\.4b\?"),
+            (["--size", "nano", "--resolution", "100"], "multiple of 16"),
+            (["--size", "nano", "--devices", "0"], "devices must be at least 1"),
+            (["--size", "nano", "--devices", "2", "--strategy", "single"], "single has one device"),
+            (["--size", "nano", "--devices", "4", "--global-batch", "6"], "must be a multiple of the 4 devices"),
+            (["--size", "nano", "--device", "h10"], r"did you mean h100\?"),
+            (["--size", "nano", "--mfu", "40"], "--mfu must be above 0 and at most 1"),
+            (["--config", "model/stvae_nano.yaml"], "describes no J-DiT"),
+            (["--config", "none.yaml"], r"no config none\.yaml"),
+            (["--size", "1.0b", "--targets", "every_pair"], "needs context attention causal"),
+            ([], "--size --config is required"),
+        ],
+    )
+    def test_mistakes_are_told_in_one_line(self, run_cli: Cli, arguments: list[object], words: str) -> None:
+        ran = run_cli(["plan", *arguments])
+        assert ran.code == 2
+        assert re.fullmatch(rf"lavindit: error: .*{words}.*\n", ran.stderr)
+
+
+def planned(strategy: Any, devices: int) -> TrainingPlan:
+    return plan_training(SMALL, VAE, replace(SINGLE, strategy=strategy, devices=devices))
+
+
+def measure(config: JDiTConfig, setup: TrainingSetup, checkpointing: bool) -> int:
+    """Peak bytes of two training steps by the records of torch's allocator; see benchmarks/plan_memory.py."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        train(config, setup, checkpointing)
+    records: Any = profile.profiler.kineto_results.events()  # pyright: ignore[reportOptionalMemberAccess]
+    changes = sorted((e.start_ns(), e.nbytes()) for e in records if e.name() == "[memory]")
+    return max(accumulate(change for _, change in changes))
+
+
+def train(config: JDiTConfig, setup: TrainingSetup, checkpointing: bool) -> None:
+    network, vae = JDiT(config).train(), STVAE(VAE).requires_grad_(False)
+    network.checkpointing = checkpointing
+    average, layout = copy.deepcopy(network), setup.layout(config)
+    trained = [p for p in network.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained)
+    pictures = torch.rand(setup.pictures, 3, 1, setup.resolution, setup.resolution)
+    batch, frames, side = setup.batch_per_device, len(layout.target), setup.resolution // 8
+    for _ in range(2):
+        with torch.autocast("cpu", torch.bfloat16, enabled=setup.precision == "bf16-mixed"):
+            vae.to_latent(pictures)
+            context = torch.randn(batch, 16, len(layout.context), side, side)
+            noisy, wanted = torch.randn(2, batch, 16, frames, side, side)
+            t = torch.rand(batch, frames) if setup.targets == "every_pair" else torch.rand(batch)
+            loss = flow_matching_loss(network(noisy, t, context, layout)[:, None], wanted[:, None]).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 0.01)
