@@ -37,7 +37,7 @@ def loss_curve(mode: str, targets: str, folder: Path) -> list[float]:
         with torch.no_grad():
             latent = encode_batch(module.frozen_vae(), batch)
         seeds = [seed_from("golden", step, place) for place in range(len(batch))]
-        drops = Drops((step % 2 == 1, False, False, False), without_pairs=step % 2 == 1)
+        drops = Drops((step % 2 == 1, False, False, False), without=step % 2 == 1)
         loss = module.losses(network, latent, seeds, drops).mean()
         optimizer.zero_grad()
         loss.backward()

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -302,6 +303,7 @@ class TestCheckpoints:
     def test_of_shards_that_carries_code(self, desk: Path, refuses: Refuses, file: str) -> None:
         folder = desk / "shards.ckpt"
         folder.mkdir()
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         sharded.write_tensors({"state_dict.x": torch.zeros(2)}, folder)
         torch.save({"pytorch-lightning_version": "2.6.0"}, folder / "meta.pt")
         (folder / file).write_bytes(pickle.dumps(Code(desk / "it-ran"), protocol=2))

@@ -1,14 +1,18 @@
 from copy import deepcopy
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from lavindit.errors import LavinditError
+from lavindit.models import JDiTConfig, load_model
 from lavindit.training import DiTModule
+from lavindit.training.dit import Drops
 from lavindit.training.ema import EMA, averaged_copy
 from lavindit.training.optimizers import MuonAdamW
 from lavindit.training.schedule import TimeBudget, trapezoid
+from lavindit.types import LatentEpisode
 
 
 def test_rate_rises_holds_and_falls_to_zero():
@@ -98,3 +102,45 @@ def test_a_schedule_reaches_both_parts_of_muon():
 def test_every_pair_needs_a_causal_context():
     with pytest.raises(LavinditError, match="causal"):
         DiTModule("nowhere", targets="every_pair")
+
+
+def test_starting_weights_must_mean_the_same(tiny_model_dir):
+    same = {"width": 64, "depth": 2, "heads": 2, "queries_per_kv": 1}
+    start = load_model(tiny_model_dir).jdit
+    module = DiTModule(
+        str(tiny_model_dir), JDiTConfig(**same, context_attention="causal"), init_from=str(tiny_model_dir)
+    )
+    for name, value in module.build_network().state_dict().items():
+        assert torch.equal(value, start.state_dict()[name])
+    for change in ({"depth": 3}, {"rope_rotation": "interleaved"}, {"full_last_block": True}):
+        module = DiTModule(str(tiny_model_dir), JDiTConfig(**(same | change)), init_from=str(tiny_model_dir))
+        with pytest.raises(LavinditError, match=next(iter(change))):
+            module.build_network()
+
+
+def test_every_process_runs_a_branch_that_any_of_them_needs(tiny_vae_dir, tiny_jdit):
+    module = DiTModule(str(tiny_vae_dir), drop_pairs=0.3)
+    latent = LatentEpisode(torch.randn(2, 3, 16, 1, 4, 4), torch.randn(2, 3, 16, 1, 4, 4))
+    network, seeds = tiny_jdit, [1, 2]
+    alone = module.losses(network, latent, seeds)
+    calls = []
+    network.register_forward_hook(lambda *_: calls.append(1))
+    company = module.losses(network, latent, seeds, Drops((False, False), without=True))
+    assert len(calls) == 2
+    torch.testing.assert_close(company, alone)
+    assert module.losses(network, latent, seeds, Drops((True, True), with_pairs=True, without=True)).ne(alone).all()
+
+
+def test_drops_are_the_same_however_many_processes_there_are(tiny_vae_dir):
+    module = DiTModule(str(tiny_vae_dir), drop_pairs=0.3)
+
+    def drops(processes: int) -> list[Drops]:
+        module._trainer = SimpleNamespace(world_size=processes)  # pyright: ignore
+        share = 8 // processes
+        return [module._drops(range(8 + r * share, 8 + (r + 1) * share)) for r in range(processes)]
+
+    (alone,) = drops(1)
+    shared = drops(4)
+    assert sum((part.dropped for part in shared), ()) == alone.dropped
+    assert {(part.with_pairs, part.without) for part in shared} == {(alone.with_pairs, alone.without)}
+    assert alone.without == any(alone.dropped)

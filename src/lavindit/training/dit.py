@@ -27,6 +27,9 @@ from lavindit.training.results import TestRecorder
 from lavindit.training.vae import default_optimizer
 from lavindit.types import EpisodeBatch, LatentEpisode
 
+# What may differ from the network of `init_from`, since the weights mean the same with it.
+FREE_TO_CHANGE = {"context_attention", "drop_path"}
+
 
 class DiTModule(TrainedModule):
     """Trains a J-DiT by flow matching on in-context episodes.
@@ -99,11 +102,14 @@ class DiTModule(TrainedModule):
         network = self.build_empty()
         if self.init_from is not None:
             _, start, _ = load_engine_model(self.init_from)
-            try:
-                network.load_state_dict(start.state_dict())
-            except RuntimeError as error:
-                reason = "has other sizes or options than this config's network"
-                raise LavinditError(f"init_from {self.init_from} {reason}: {_first_mismatch(error)}") from error
+            wanted, found = asdict(self.network_config), asdict(start.config)
+            for name in wanted.keys() - FREE_TO_CHANGE:
+                if wanted[name] != found[name]:
+                    raise LavinditError(
+                        f"init_from {self.init_from} has {name} {found[name]}, this config's network {wanted[name]}; "
+                        f"set model.init_args.network.{name}"
+                    )
+            network.load_state_dict(start.state_dict())
         return network
 
     def build_empty(self) -> JDiT:
@@ -172,8 +178,8 @@ class DiTModule(TrainedModule):
         assert self.recorder is not None
         vae = self.frozen_vae()
         with self.recorder.clock() as clock:
-            answers = answer_batch(vae, self._averaged(), batch, self.sampling)
-        rebuilt = vae.to_pictures(vae.to_latent(batch.targets[:, -1]))
+            answers = answer_batch(vae, self._averaged(), batch, self.sampling, self.vae_chunk)
+        rebuilt = vae.to_pictures(vae.to_latent(batch.targets[:, -1], chunk=self.vae_chunk), self.vae_chunk)
         self.recorder.record(batch, answers, rebuilt, clock.seconds)
 
     def on_test_end(self) -> None:
@@ -184,7 +190,7 @@ class DiTModule(TrainedModule):
 
     def predict_step(self, batch: EpisodeBatch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Answers of a batch as pictures [B, 3, T, H, W]."""
-        return answer_batch(self.frozen_vae(), self._averaged(), batch, self.sampling)
+        return answer_batch(self.frozen_vae(), self._averaged(), batch, self.sampling, self.vae_chunk)
 
     def _live(self) -> JDiT:
         self.configure_model()
@@ -206,7 +212,7 @@ class DiTModule(TrainedModule):
         first = numbers.start // everywhere * everywhere
         drawn = [_uniform(seed_from("drop", self.seed, n)) < self.drop_pairs for n in range(first, first + everywhere)]
         own = drawn[numbers.start - first : numbers.stop - first]
-        return Drops(tuple(own), with_pairs=not all(drawn), without_pairs=any(drawn))
+        return Drops(tuple(own), with_pairs=not all(drawn), without=any(drawn))
 
     def losses(self, model: JDiT, latent: LatentEpisode, seeds: Sequence[int], drops: "Drops | None" = None) -> Tensor:
         """Loss of each episode [B], with noise and times from its seed."""
@@ -214,19 +220,17 @@ class DiTModule(TrainedModule):
             return self._every_pair_losses(model, latent, seeds)
         query, target = latent.inputs[:, -1], latent.targets[:, -1]
         drops = drops or Drops((False,) * len(seeds))
-        dropped = torch.tensor(drops.dropped, device=target.device)
         losses = target.new_zeros(len(target))
         noise, t = self._draw(seeds, target.shape[1:], ())
-        branches = ((join_context(latent), ~dropped, drops.with_pairs),)
-        branches += ((null_context(model, query), dropped, drops.without_pairs),)
-        for context, chosen, wanted in branches:
-            if not wanted:
-                continue
-            # Where only other processes have episodes of a branch, this one keeps them company with weight 0:
-            # sharded networks gather their weights together.
-            rows = chosen if chosen.any() else torch.arange(len(chosen), device=chosen.device) == 0
-            found = self._query_losses(model, context[rows], target[rows], noise[rows], t[rows], query.shape[2])
-            losses = losses.index_put((rows,), found * chosen[rows], accumulate=True)
+        branches = ((join_context(latent), False, drops.with_pairs), (null_context(model, query), True, drops.without))
+        for context, dropped, wanted in branches:
+            if wanted:
+                own = [place for place, lost in enumerate(drops.dropped) if lost == dropped]
+                # Where only other processes have episodes of a branch, this one keeps them company with weight 0:
+                # sharded networks gather their weights together.
+                rows = torch.tensor(own or [0], device=target.device)
+                found = self._query_losses(model, context[rows], target[rows], noise[rows], t[rows], query.shape[2])
+                losses = losses.index_add(0, rows, found * bool(own))
         return losses
 
     def _query_losses(
@@ -268,18 +272,14 @@ class Drops:
     Attributes:
         dropped: One flag an episode.
         with_pairs: Whether any process has an episode with its pairs in this step.
-        without_pairs: Whether any process has one without.
+        without: Whether any process has one without.
     """
 
     dropped: tuple[bool, ...]
     with_pairs: bool = True
-    without_pairs: bool = False
+    without: bool = False
 
 
 def _uniform(seed: int) -> float:
     """A number in [0, 1) from a 63-bit seed."""
     return seed / 2**63
-
-
-def _first_mismatch(error: RuntimeError) -> str:
-    return str(error).splitlines()[1].strip()

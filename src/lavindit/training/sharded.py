@@ -24,32 +24,29 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 META = "meta.pt"
 INDEX = ".metadata"
 MODEL, OPTIMIZER = "state_dict.", "optimizer."
-INDEX_MODULES = ("torch.distributed.checkpoint.", "torch.serialization")
+RECORDS = "torch.distributed.checkpoint.metadata"
 INDEX_NAMES = {
+    (RECORDS, "Metadata"),
+    (RECORDS, "MetadataIndex"),
+    (RECORDS, "StorageMeta"),
+    (RECORDS, "TensorStorageMetadata"),
+    (RECORDS, "TensorProperties"),
+    (RECORDS, "ChunkStorageMetadata"),
+    (RECORDS, "_MEM_FORMAT_ENCODING"),
+    ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
+    ("torch.serialization", "_get_layout"),
     ("torch", "Size"),
-    ("torch", "device"),
-    ("torch._utils", "_rebuild_device"),
-    ("collections", "OrderedDict"),
-    ("builtins", "dict"),
-    ("builtins", "list"),
     ("pathlib", "PosixPath"),
+    ("pathlib", "WindowsPath"),
 }
 
 
 class _IndexUnpickler(pickle.Unpickler):
-    """Reads the index of a folder: records of torch.distributed.checkpoint, and nothing that could run."""
+    """Reads the index of a folder: the records that torch writes into it, and nothing that could run."""
 
     def find_class(self, module: str, name: str) -> Any:
-        value = getattr(torch, name, None) if module == "torch" else None
-        if isinstance(value, torch.dtype | torch.layout | torch.memory_format):
-            return value
-        if (module, name) in INDEX_NAMES:
+        if (module, name) in INDEX_NAMES or (module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)):
             return super().find_class(module, name)
-        found = super().find_class(module, name) if module.startswith(INDEX_MODULES) else None
-        if isinstance(found, type) or (module, name) == ("torch.serialization", "_get_layout"):
-            return found
-        if module.startswith("torch.distributed.checkpoint.metadata"):
-            return found
         raise pickle.UnpicklingError(f"{module}.{name} has no place in the index of a checkpoint")
 
 
