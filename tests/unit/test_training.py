@@ -144,3 +144,12 @@ def test_drops_are_the_same_however_many_processes_there_are(tiny_vae_dir):
     assert sum((part.dropped for part in shared), ()) == alone.dropped
     assert {(part.with_pairs, part.without) for part in shared} == {(alone.with_pairs, alone.without)}
     assert alone.without == any(alone.dropped)
+
+
+def test_weights_are_read_whatever_the_default_device_is(tiny_model_dir):
+    """Lightning builds models with the GPU as default device."""
+    expected = load_model(tiny_model_dir)
+    with torch.device("meta"):
+        found = load_model(tiny_model_dir)
+    for name, value in expected.jdit.state_dict().items():
+        assert torch.equal(found.jdit.state_dict()[name], value)

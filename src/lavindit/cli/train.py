@@ -80,6 +80,9 @@ class LavinditCLI(LightningCLI):
         parser.add_lightning_class_args(TimeBudget, "budget")
         parser.add_argument("--checkpoint_every", type=int, default=200, help="Steps between checkpoints.")
         parser.add_argument("--restart", type=bool, default=False, help="Start anew where a checkpoint is found.")
+        parser.add_argument(
+            "--peak_tflops", type=float | None, default=None, help="Peak of one device for MFU; default: by its name."
+        )
         parser.add_argument("--threads", type=int | None, default=None, help="CPU threads; default: torch's own.")
 
     def instantiate_classes(self) -> None:
@@ -105,7 +108,11 @@ class LavinditCLI(LightningCLI):
         extra: list[Any] = [bar, PredictionWriter()]
         if fitting:
             every = self._get(self.config_init, "checkpoint_every")
-            extra += [checkpoint_callback(run, every), FinalState(), Throughput()]
+            extra += [
+                checkpoint_callback(run, every),
+                FinalState(),
+                Throughput(self._get(self.config_init, "peak_tflops")),
+            ]
             kwargs["logger"] = [TensorBoardLogger(str(run), name="tensorboard"), CSVLogger(str(run), name="csv")]
         else:
             kwargs["logger"] = False

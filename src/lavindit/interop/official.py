@@ -83,7 +83,8 @@ def vae_from_state_dict(state_dict: Mapping[str, Tensor], *, ignore: Iterable[st
         state_dict: Tensors under the released keys; they are copied.
         ignore: Shell patterns of extra keys to drop; they never excuse a missing one.
         **config: Options under the release's names: block_out_channels, latent_channels, layers_per_block,
-            norm_num_groups, temporal_compression_ratio. All are read off the tensors, or have one value.
+            norm_num_groups, temporal_compression_ratio. Tensors do not show norm_num_groups, 32 where it is not
+            given; the others are read off them, or have one value.
 
     Raises:
         LavinditError: Keys are missing or unknown, or the config contradicts the tensors.

@@ -93,7 +93,7 @@ class WeightsFile:
         if rows is not None:
             start += rows[0] * TensorSpec(spec.dtype, shape[1:]).nbytes
             shape = (rows[1] - rows[0], *shape[1:])
-        content = torch.empty(TensorSpec(spec.dtype, shape).nbytes, dtype=torch.uint8)
+        content = torch.empty(TensorSpec(spec.dtype, shape).nbytes, dtype=torch.uint8, device="cpu")
         try:
             with self.path.open("rb") as file:
                 file.seek(start)

@@ -18,7 +18,7 @@ REPORT_EVERY_S = 10.0
 
 
 def checkpoint_callback(run: Path | str, every_n_steps: int) -> ModelCheckpoint:
-    """Keeps the newest state of a run, and its state at the end, in one file."""
+    """Keeps the newest state of a run, and its state at the end, under one name."""
     return ModelCheckpoint(
         dirpath=Path(run) / CHECKPOINTS,
         filename=LAST.removesuffix(".ckpt"),
