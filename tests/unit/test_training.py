@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from lavindit.cli.train import cpu_precision
 from lavindit.errors import LavinditError
 from lavindit.models import JDiTConfig, load_model
 from lavindit.training import DiTModule
@@ -153,3 +154,10 @@ def test_weights_are_read_whatever_the_default_device_is(tiny_model_dir):
         found = load_model(tiny_model_dir)
     for name, value in expected.jdit.state_dict().items():
         assert torch.equal(found.jdit.state_dict()[name], value)
+
+
+@pytest.mark.parametrize(("native", "precision"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_a_cpu_takes_bf16_only_where_it_has_instructions_for_it(monkeypatch, native, precision):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert cpu_precision() == precision
