@@ -65,7 +65,7 @@ def steps(model: JDiT, noisy: Tensor, context: Tensor, guidance: float) -> dict[
 
 
 def work(config: JDiTConfig, pairs: int, tokens: int, guidance: float) -> dict[str, float]:
-    """What each variant computes, as the released way's FLOPs over its own: the ratio that a perfect clock would show."""
+    """The released way's FLOPs over those of each variant: the ratio that a perfect clock would show."""
 
     def flops(frames: int, whole_last: bool) -> int:
         layout = query_layout(config.context_attention, frames, 1)
