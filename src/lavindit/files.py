@@ -39,7 +39,11 @@ def put_in_place(new: Path, path: Path) -> None:
     remove(old)
     if path.exists():
         path.rename(old)
-    new.rename(path)
+    try:
+        new.rename(path)
+    except OSError:
+        settle(path)
+        raise
     remove(old)
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from lavindit.errors import LavinditError
+from lavindit.files import put_in_place, remove
 from lavindit.models.jdit import JDiT, JDiTConfig
 from lavindit.models.stvae import STVAE, STVAEConfig
 from lavindit.models.weights import WeightsFile, spec_of, write_weights
@@ -80,18 +81,14 @@ def new_model_folder(folder: Path | str, description: ModelDescription) -> Itera
         LavinditError: The folder cannot be written.
     """
     folder = Path(folder)
-    new, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
+    new = folder.with_name(f".{folder.name}.new")
     try:
         try:
-            for leftover in (new, old):
-                shutil.rmtree(leftover, ignore_errors=True)
+            remove(new)
             new.mkdir(parents=True)
             (new / CONFIG_NAME).write_text(json.dumps(_config_of(description), indent=2) + "\n")
             yield new
-            if folder.exists():
-                folder.rename(old)
-            new.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
+            put_in_place(new, folder)
         finally:
             shutil.rmtree(new, ignore_errors=True)
     except OSError as error:
