@@ -5,15 +5,45 @@ from difflib import get_close_matches
 from typing import Any
 
 from lavindit.codecs.base import Codec
+from lavindit.codecs.boxes import BoxesCodec
 from lavindit.codecs.depth import DepthCodec
+from lavindit.codecs.flow import FlowCodec
 from lavindit.codecs.identity import IdentityCodec
+from lavindit.codecs.keypoints import KeypointsCodec
 from lavindit.codecs.mask import MaskCodec
 from lavindit.codecs.normals import NormalsCodec
+from lavindit.codecs.palette import PaletteCodec, PanopticCodec
 from lavindit.errors import LavinditError
 
-__all__ = ["CODECS", "Codec", "DepthCodec", "IdentityCodec", "MaskCodec", "NormalsCodec", "get_codec"]
+__all__ = [
+    "CODECS",
+    "BoxesCodec",
+    "Codec",
+    "DepthCodec",
+    "FlowCodec",
+    "IdentityCodec",
+    "KeypointsCodec",
+    "MaskCodec",
+    "NormalsCodec",
+    "PaletteCodec",
+    "PanopticCodec",
+    "get_codec",
+]
 
-CODECS: dict[str, type[Codec]] = {codec.name: codec for codec in (IdentityCodec, DepthCodec, NormalsCodec, MaskCodec)}
+CODECS: dict[str, type[Codec]] = {
+    codec.name: codec
+    for codec in (
+        IdentityCodec,
+        DepthCodec,
+        NormalsCodec,
+        MaskCodec,
+        FlowCodec,
+        PaletteCodec,
+        PanopticCodec,
+        BoxesCodec,
+        KeypointsCodec,
+    )
+}
 
 
 def get_codec(name: str, **options: Any) -> Codec:

@@ -14,9 +14,14 @@ class Codec(ABC):
     decode them, and compare within `tolerance`. A NaN native is an invalid pixel, so a picture never holds a
     NaN; a NaN in a picture (a network that blew up) stays a NaN, for the metric to score as wrong.
 
+    Most natives are maps, one value a pixel. Those of a codec with `pixelwise` false are lists of M things in pixel
+    coordinates (boxes, people): `valid` then tells the size of the picture, `decode` returns as many things as it
+    finds, and pixels of a picture that are NaN are ignored, so that a picture of nothing but NaN holds no thing.
+
     Attributes:
         name: Registry key.
-        channels: Native channels N.
+        channels: Native channels N; for things the numbers that place one, the last axis.
+        pixelwise: Whether natives are maps of the picture's size.
         unit: Unit of the native values, e.g. "m"; "1" for none.
         bounds: Smallest and largest native value that survives the round trip; values outside are clamped.
         tolerance: Largest absolute error of decode(encode(y)) in native units for float pictures.
@@ -26,6 +31,7 @@ class Codec(ABC):
 
     name: str
     channels: ClassVar[int]
+    pixelwise: ClassVar[bool] = True
     unit: str
     bounds: tuple[float, float]
     tolerance: float
@@ -34,11 +40,11 @@ class Codec(ABC):
 
     @abstractmethod
     def encode(self, native: Tensor, valid: Tensor) -> Tensor:
-        """Native [N, T, H, W], valid bool [1, T, H, W] -> picture [3, T, H, W] in [0, 1]."""
+        """Native [N, T, H, W] (or things), valid bool [1, T, H, W] -> picture [3, T, H, W] in [0, 1]."""
 
     @abstractmethod
     def decode(self, picture: Tensor) -> Tensor:
-        """Picture [3, T, H, W] in [0, 1] (values outside are clamped) -> native [N, T, H, W]."""
+        """Picture [3, T, H, W] in [0, 1] (values outside are clamped) -> native [N, T, H, W] (or things)."""
 
     def random_native(self, frames: int, height: int, width: int, generator: torch.Generator) -> Tensor:
         """A native [N, T, H, W] that the codec can hold, for tests; by default uniform within `bounds`."""
