@@ -248,6 +248,8 @@ class TestFit:
             ("--model.sampling.steps=0", ("steps must be at least 1",)),
             ("--model.sampling.solver=rk9", ("'rk9'", "euler")),
             ("--trainer.precision=half", ("trainer.precision",)),
+            ("--trainer.strategy=fsdp3", ("no strategy 'fsdp3'", "ddp, ", "fsdp2")),
+            ("--trainer.strategy=fsdp", ("fsdp needs a GPU", "fsdp2")),
             ("--ckpt_path=none.ckpt", ("no checkpoint none.ckpt", "--ckpt_path")),
         ],
     )
@@ -273,6 +275,7 @@ class TestFit:
 
     def test_config_files(self, desk: Path, refuses: Refuses) -> None:
         refuses(["fit", "--config", "none.yaml"], "no config none.yaml", "experiment/demo_vae.yaml")
+        refuses(["fit", "--config", "preset/offical.yaml"], "no config preset/offical.yaml", "preset/official.yaml")
         (desk / "bad.yaml").write_text("a: [\nb")
         refuses(["fit", "--config", "bad.yaml"], "cannot read the config bad.yaml")
         refuses(["fit", "--config"], "--config needs a file")

@@ -165,12 +165,12 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (["--size", "3.5b"], r"unknown size '3\.5b'; did you mean 3\.4b\?"),
+            (["--size", "3.5b"], r"unknown size '3\.5b'; there are nano, 0\.1b, 1\.0b, 3\.4b"),
             (["--size", "nano", "--resolution", "100"], "multiple of 16"),
             (["--size", "nano", "--devices", "0"], "devices must be at least 1"),
             (["--size", "nano", "--devices", "2", "--strategy", "single"], "single has one device"),
             (["--size", "nano", "--devices", "4", "--global-batch", "6"], "must be a multiple of the 4 devices"),
-            (["--size", "nano", "--device", "h10"], r"did you mean h100\?"),
+            (["--size", "nano", "--device", "h10"], r"there are a100"),
             (["--size", "nano", "--mfu", "40"], "--mfu must be above 0 and at most 1"),
             (["--config", "model/stvae_nano.yaml"], "describes no J-DiT"),
             (["--config", "none.yaml"], r"no config none\.yaml"),

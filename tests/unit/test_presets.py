@@ -105,7 +105,7 @@ class TestSettle:
             wrong: dict[str, Any] = {name: "other"}
             with pytest.raises(LavinditError, match=f"unknown {name} 'other'; there are "):
                 settle({}, **wrong)
-        with pytest.raises(TypeError, match="surprise"):
+        with pytest.raises(LavinditError, match=r"no option 'surprise'; there are pairs, .*guidance"):
             settle({}, surprise=1)  # pyright: ignore[reportCallIssue]
 
     def test_every_preset_settles(self) -> None:

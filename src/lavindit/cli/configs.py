@@ -1,5 +1,6 @@
 """Config files that compose: an experiment names the files it stands on under `base`."""
 
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 
@@ -50,7 +51,11 @@ def find_config(name: str) -> Path:
     for candidate in (shipped / relative, shipped / f"{relative}.yaml"):
         if candidate.is_file():
             return candidate
-    known = sorted(str(p.relative_to(shipped)) for p in (shipped / "experiment").glob("*.yaml"))
+    every = sorted(str(p.relative_to(shipped)) for p in shipped.rglob("*.yaml"))
+    near = get_close_matches(relative, every, n=1, cutoff=0.7)
+    if near:
+        raise LavinditError(f"no config {name}; did you mean {near[0]}?")
+    known = [config for config in every if config.startswith("experiment/")]
     raise LavinditError(f"no config {name}; shipped experiments are {', '.join(known)}")
 
 

@@ -1,8 +1,8 @@
 """`lavindit plan`: what a training will need, before any machine is rented."""
 
 import json
+import sys
 from dataclasses import asdict
-from difflib import get_close_matches
 from typing import Any
 
 import yaml
@@ -18,6 +18,7 @@ from lavindit.training.throughput import ACCELERATORS, Accelerator
 
 SIZES = ("nano", "0.1b", "1.0b", "3.4b")
 VAES = ("nano", "paper")
+STRATEGIES = ("single", "ddp", "fsdp", "fsdp2")
 RESERVE = 0.9  # the allocator's gaps, CUDA's context and communication buffers take a share
 DAY_S = 86400
 
@@ -48,6 +49,9 @@ def run_plan(arguments: list[str]) -> None:
         optimizer=chosen.optimizer,
         vae_chunk=chosen.vae_chunk,
     )
+    if chosen.config:
+        left = "resolution, pairs, batch, VAE and optimizer are options of plan"
+        print(f"lavindit: note: network and targets are those of {chosen.config}; {left}", file=sys.stderr)
     plan = plan_training(network, vae, setup)
     if chosen.json:
         print(json.dumps(_numbers(plan, device, chosen.mfu, chosen.steps), indent=2))
@@ -64,7 +68,7 @@ def _parser() -> Parser:
     parser.add_argument("--resolution", type=int, default=256, metavar="PX", help="side of a picture (default 256)")
     parser.add_argument("--pairs", type=int, default=8, metavar="K", help="context pairs (default 8)")
     parser.add_argument("--devices", type=int, default=1, metavar="N", help="devices of the job (default 1)")
-    parser.add_argument("--strategy", choices=("single", "ddp", "fsdp"), help="default: single, with more devices fsdp")
+    parser.add_argument("--strategy", choices=STRATEGIES, help="default: single, with more devices fsdp2")
     batch = parser.add_mutually_exclusive_group()
     batch.add_argument("--batch-per-device", type=int, default=1, metavar="N", help="episodes a device (default 1)")
     batch.add_argument("--global-batch", type=int, metavar="N", help="episodes a step, over all devices")
@@ -120,8 +124,7 @@ def _init_args(name: str) -> dict[str, Any]:
 def _known(name: str, known: tuple[str, ...], kind: str) -> str:
     if name in known:
         return name
-    near = get_close_matches(name, known, n=1, cutoff=0.3)
-    raise LavinditError(f"unknown {kind} {name!r}; " + (f"did you mean {near[0]}?" if near else ", ".join(known)))
+    raise LavinditError(f"unknown {kind} {name!r}; there are {', '.join(known)}")
 
 
 def _device(chosen: Any) -> Accelerator:
@@ -140,7 +143,7 @@ def _batch(chosen: Any) -> int:
     if chosen.devices < 1:
         raise LavinditError(f"devices must be at least 1, got {chosen.devices}")
     if chosen.strategy is None:
-        chosen.strategy = "single" if chosen.devices == 1 else "fsdp"
+        chosen.strategy = "single" if chosen.devices == 1 else "fsdp2"
     if chosen.global_batch is None:
         return chosen.batch_per_device
     if chosen.global_batch < 1 or chosen.global_batch % chosen.devices:

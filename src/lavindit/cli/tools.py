@@ -94,9 +94,6 @@ def run_apply(arguments: list[str]) -> None:
     files = _answer_files(chosen)
     engine = load(_find_model(chosen.model), _find_device(chosen.device), PRECISIONS[chosen.precision])
     task = get_task(chosen.task)
-    if task.name not in engine.info.get("tasks", [task.name]):
-        note = f"this model was not trained on {task.name}; it has the pairs alone to go by"
-        print(f"lavindit: note: {note}", file=sys.stderr)
     options = Options(
         pairs=chosen.pairs,
         resolution=chosen.resolution,
@@ -106,6 +103,7 @@ def run_apply(arguments: list[str]) -> None:
         posterior=chosen.posterior,
     )
     settings = engine.settle(chosen.preset, chosen.seed, **options)
+    _print_notes(engine, task, settings, asked_size=chosen.resolution is not None)
     answers = engine.apply_all(
         task, chosen.query, seed=chosen.seed, corrupt=chosen.corrupt, preset=chosen.preset, **options
     )
@@ -124,6 +122,17 @@ def run_apply(arguments: list[str]) -> None:
         applications.append(Application(episode.task, episode.sample_id, strip, answer.prediction.seconds, figures))
     _record_applications(run, applications, engine, settings, chosen.precision)
     print(f"added to {run / RESULT_NAME}; `lavindit report {run}` makes pages of it")
+
+
+def _print_notes(engine: Engine, task: Task, settings: Settings, asked_size: bool) -> None:
+    """What a person should know before waiting for an answer."""
+    trained, wanted = engine.info.get("resolution", settings.resolution), settings.resolution
+    if task.name not in engine.info.get("tasks", [task.name]):
+        note = f"this model was not trained on {task.name}; it has the pairs alone to go by"
+        print(f"lavindit: note: {note}", file=sys.stderr)
+    if trained != wanted and not asked_size:
+        note = f"preset {settings.preset} asks at {wanted} px, this model is of {trained} px: --resolution {trained}"
+        print(f"lavindit: note: {note}", file=sys.stderr)
 
 
 def answer_file(out: Path, query: Path, task: str) -> Path:

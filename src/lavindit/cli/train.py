@@ -9,6 +9,7 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lavindit.cli.configs import expand_configs
@@ -97,13 +98,13 @@ class LavinditCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A trainer with our loggers, callbacks and checkpoint files."""
-        threads = self._get(self.config_init, "threads")
+        options, threads = self._get(self.config_init, "trainer"), self._get(self.config_init, "threads")
+        _check_strategy(options["strategy"])
         if threads:
             torch.set_num_threads(threads)
         run = self._run_folder()
         _make_writable(run)
         kwargs["default_root_dir"] = str(run)
-        options = self._get(self.config_init, "trainer")
         if options["precision"] is None and (options["accelerator"] == "cpu" or not torch.cuda.is_available()):
             kwargs["precision"] = cpu_precision()
         fitting = self.subcommand == "fit"
@@ -175,6 +176,15 @@ class LavinditCLI(LightningCLI):
         """Say where the answers are."""
         if self.trainer.is_global_zero:
             print(f"answers in {Path(self.trainer.default_root_dir) / 'predictions'}")
+
+
+def _check_strategy(strategy: Any) -> None:
+    """Refuse a strategy that is not there, or not without a GPU."""
+    known = [name for name in StrategyRegistry.available_strategies() if not name.startswith(("deepspeed", "xla"))]
+    if isinstance(strategy, str) and strategy not in ("auto", *StrategyRegistry.available_strategies()):
+        raise LavinditError(f"no strategy {strategy!r}; there are {', '.join(sorted(known))}")
+    if (strategy == "fsdp" or isinstance(strategy, FSDP1)) and not torch.cuda.is_available():
+        raise LavinditError("strategy fsdp needs a GPU; fsdp2 works on CPUs, too")
 
 
 def cpu_precision() -> str:

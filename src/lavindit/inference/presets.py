@@ -113,8 +113,11 @@ def settle(info: Mapping[str, Any], preset: str | None = None, seed: int = 0, **
         **options: Single choices.
 
     Raises:
-        LavinditError: There is no such preset, or a value makes no sense.
+        LavinditError: There is no such preset or option, or a value makes no sense.
     """
+    unknown = sorted(options.keys() - Options.__annotations__.keys())
+    if unknown:
+        raise LavinditError(f"no option {unknown[0]!r}; there are {', '.join(Options.__annotations__)}")
     stated, own = _stated(info), _own_preset(info)
     layers = [find_preset(own), stated] if preset is None else [stated, find_preset(preset)]
     chosen: dict[str, Any] = {}

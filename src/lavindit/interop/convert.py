@@ -59,9 +59,9 @@ class Output:
 
 
 def import_official(
-    vae: Path,
-    dit: Path | None,
-    out: Path,
+    vae: Path | str,
+    dit: Path | str | None,
+    out: Path | str,
     *,
     ignore: Iterable[str] = (),
     vae_config: Config | None = None,
@@ -88,7 +88,7 @@ def import_official(
     Raises:
         LavinditError: A file is damaged, its keys or shapes are not the release's, or `out` cannot be written.
     """
-    ignore = tuple(ignore)
+    vae, dit, out, ignore = Path(vae), None if dit is None else Path(dit), Path(out), tuple(ignore)
     refuse_existing_model(out, overwrite)
     vae_match, vae_output = _matched(vae, match_vae, ignore, vae_config)
     outputs, dropped = {VAE_NAME: vae_output}, {vae: vae_match.dropped}
@@ -108,10 +108,10 @@ def import_official(
 
 
 def export_official(
-    model: Path,
+    model: Path | str,
     *,
-    dit: Path | None = None,
-    vae: Path | None = None,
+    dit: Path | str | None = None,
+    vae: Path | str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> None:
@@ -127,6 +127,7 @@ def export_official(
     Raises:
         LavinditError: The released code cannot express the model, or a file exists or cannot be written.
     """
+    model, dit, vae = Path(model), None if dit is None else Path(dit), None if vae is None else Path(vae)
     files = [path for path in (dit, vae) if path is not None]
     own = [(model / name).resolve() for name in (CONFIG_NAME, VAE_NAME, JDIT_NAME)]
     for path in files:

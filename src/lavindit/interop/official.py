@@ -149,7 +149,7 @@ def check_latent_statistics(read: Callable[[str], Tensor]) -> None:
     """
     for key, constant in LATENT_STATISTICS.items():
         if not (read(key).float().cpu() == torch.tensor(constant)).all():
-            raise LavinditError(f"the released code has no other {key} than {constant}; this VAE measured its own")
+            raise LavinditError(f"the released code applies {key} {constant} to every channel; this VAE has another")
 
 
 def meta_shapes(network: type[nn.Module], config: Any) -> dict[str, Shape]:

@@ -17,7 +17,7 @@ from lavindit.models.jdit import Layout, every_pair_layout, query_layout
 from lavindit.models.jdit.cost import count_parameters, forward_cost, training_flops
 from lavindit.training.trace import StorageTrace, pretending
 
-Strategy = Literal["single", "ddp", "fsdp"]
+Strategy = Literal["single", "ddp", "fsdp", "fsdp2"]
 Precision = Literal["32-true", "bf16-mixed"]
 Targets = Literal["query", "every_pair"]
 Kernels = Literal["cuda", "cpu"]
@@ -35,7 +35,7 @@ class TrainingSetup:
         pairs: Context pairs K of an episode.
         batch_per_device: Episodes a device and step.
         devices: Devices of the job.
-        strategy: "single", "ddp", or "fsdp" (weights, gradients, optimizer and average sharded over all devices).
+        strategy: "single", "ddp", or "fsdp" and "fsdp2" (weights, gradients, optimizer and average sharded).
         precision: As Lightning names it.
         targets: As of `DiTModule`.
         noisy_copies: As of `DiTModule`.
@@ -65,7 +65,7 @@ class TrainingSetup:
         if self.vae_chunk is not None and self.vae_chunk < 1:
             raise LavinditError(f"vae_chunk must be at least 1, got {self.vae_chunk}")
         if self.strategy == "single" and self.devices > 1:
-            raise LavinditError(f"strategy single has one device, got {self.devices}; choose ddp or fsdp")
+            raise LavinditError(f"strategy single has one device, got {self.devices}; choose ddp or fsdp2")
 
     @property
     def pictures(self) -> int:
@@ -220,7 +220,7 @@ def _memory(
     config: JDiTConfig, setup: TrainingSetup, trained: list[torch.Size], trace: StorageTrace, encoding: int, vae: int
 ) -> Memory:
     """Put what is held and what the trace saw together."""
-    sharded = setup.strategy == "fsdp"
+    sharded = setup.strategy in ("fsdp", "fsdp2")
     shards = setup.devices if sharded else 1
     parts = count_parameters(config)
     parameters, count = sum(parts.values()), sum(shape.numel() for shape in trained)
