@@ -275,7 +275,7 @@ class TestFit:
 
     def test_config_files(self, desk: Path, refuses: Refuses) -> None:
         refuses(["fit", "--config", "none.yaml"], "no config none.yaml", "experiment/demo_vae.yaml")
-        refuses(["fit", "--config", "preset/offical.yaml"], "no config preset/offical.yaml", "preset/official.yaml")
+        refuses(["fit", "--config", "preset/official1.yaml"], "no config preset/official1.yaml", "preset/official.yaml")
         (desk / "bad.yaml").write_text("a: [\nb")
         refuses(["fit", "--config", "bad.yaml"], "cannot read the config bad.yaml")
         refuses(["fit", "--config"], "--config needs a file")
