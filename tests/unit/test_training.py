@@ -161,3 +161,10 @@ def test_a_cpu_takes_bf16_only_where_it_has_instructions_for_it(monkeypatch, nat
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     assert cpu_precision() == precision
+
+
+def test_blocks_are_compiled_where_that_is_asked_for(tiny_vae_dir):
+    for asked in (False, True):
+        module = DiTModule(str(tiny_vae_dir), JDiTConfig(width=64, depth=2, heads=2), compile_blocks=asked)
+        module.configure_model()
+        assert [block._compiled_call_impl is not None for block in module.network.blocks] == [asked, asked]

@@ -37,7 +37,6 @@ class TrainedModule(LightningModule):
         decay_share: Share of the run over which the learning rate falls to zero.
         ema_decay: Decay of the weight average.
         seed: Seed of noise and times in training.
-        compile_blocks: Compile each block with torch.compile.
 
     Attributes:
         network: The trained network; None until `configure_model`.
@@ -55,12 +54,10 @@ class TrainedModule(LightningModule):
         decay_share: float,
         ema_decay: float,
         seed: int,
-        compile_blocks: bool = False,
     ) -> None:
         super().__init__()
         self.make_optimizer = optimizer
         self.warmup_steps, self.decay_share, self.ema_decay, self.seed = warmup_steps, decay_share, ema_decay, seed
-        self.compile_blocks = compile_blocks
         self.network = self.average = None
         self.ema: EMA | None = None
         self._validation: dict[str, tuple[Tensor | float, int]] = {}
@@ -82,9 +79,11 @@ class TrainedModule(LightningModule):
         self._spread(network)
         self.average = averaged_copy(network, self.build_empty, self._spread).eval()
         self.network = network
-        if self.compile_blocks:
-            for block in getattr(network, "blocks", [network]):
-                block.compile()
+
+    def averaged(self) -> Any:
+        """The network with averaged weights."""
+        assert self.average is not None
+        return self.average
 
     def build_empty(self) -> nn.Module:
         """A network of the same structure, whatever its weights."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
@@ -84,7 +84,7 @@ class DiTModule(TrainedModule):
         checkpoint_blocks: bool = False,
         compile_blocks: bool = False,
     ) -> None:
-        super().__init__(optimizer, warmup_steps, decay_share, ema_decay, seed, compile_blocks)
+        super().__init__(optimizer, warmup_steps, decay_share, ema_decay, seed)
         if targets == "every_pair" and network.context_attention != "causal":
             raise LavinditError("targets: every_pair needs network.context_attention: causal")
         self.vae_path, self.network_config, self.targets, self.noisy_copies = vae, network, targets, noisy_copies
@@ -92,7 +92,7 @@ class DiTModule(TrainedModule):
         self.sampling, self.strips = sampling, strips
         self.init_from, self.vae_chunk = init_from, vae_chunk
         self.posterior: Posterior = posterior
-        self.checkpoint_blocks = checkpoint_blocks
+        self.checkpoint_blocks, self.compile_blocks = checkpoint_blocks, compile_blocks
         self.recorder: TestRecorder | None = None
         # Out of the module's sight: it is neither trained nor sharded nor stored with a checkpoint.
         self._vae: tuple[STVAE, ...] = ()
@@ -132,14 +132,20 @@ class DiTModule(TrainedModule):
 
     def configure_model(self) -> None:
         """Find the VAE before any work is done, then build the networks."""
+        if self.network is not None:
+            return
         self.frozen_vae()
         super().configure_model()
+        if self.compile_blocks:
+            for block in cast(JDiT, self.network).blocks:
+                block.compile()
 
     def training_step(self, batch: EpisodeBatch, batch_idx: int) -> Tensor:
         """One step on a batch of episodes."""
+        assert self.network is not None
         numbers = self.episode_numbers(len(batch))
         seeds = [seed_from("train", self.seed, number) for number in numbers]
-        losses = self.losses(self._live(), self._encode(batch, self.micro_step), seeds, self._drops(numbers))
+        losses = self.losses(self.network, self._encode(batch, self.micro_step), seeds, self._drops(numbers))
         self.log_training(losses, batch.tasks)
         return losses.mean()
 
@@ -165,7 +171,7 @@ class DiTModule(TrainedModule):
     def validation_step(self, batch: EpisodeBatch, batch_idx: int) -> None:
         """Loss on held-out episodes, with noise and times that are the same every time."""
         seeds = [seed_from("val", self.seed, sample_id) for sample_id in batch.sample_ids]
-        losses = self.losses(self._averaged(), self._encode(batch, self.seed), seeds)
+        losses = self.losses(self.averaged(), self._encode(batch, self.seed), seeds)
         self.add_validation(losses, batch.tasks)
 
     def on_test_start(self) -> None:
@@ -178,7 +184,7 @@ class DiTModule(TrainedModule):
         assert self.recorder is not None
         vae = self.frozen_vae()
         with self.recorder.clock() as clock:
-            answers = answer_batch(vae, self._averaged(), batch, self.sampling, self.vae_chunk)
+            answers = answer_batch(vae, self.averaged(), batch, self.sampling, self.vae_chunk)
         rebuilt = vae.to_pictures(vae.to_latent(batch.targets[:, -1], chunk=self.vae_chunk), self.vae_chunk)
         self.recorder.record(batch, answers, rebuilt, clock.seconds)
 
@@ -190,17 +196,7 @@ class DiTModule(TrainedModule):
 
     def predict_step(self, batch: EpisodeBatch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Answers of a batch as pictures [B, 3, T, H, W]."""
-        return answer_batch(self.frozen_vae(), self._averaged(), batch, self.sampling, self.vae_chunk)
-
-    def _live(self) -> JDiT:
-        self.configure_model()
-        assert self.network is not None
-        return self.network
-
-    def _averaged(self) -> JDiT:
-        self.configure_model()
-        assert self.average is not None
-        return self.average
+        return answer_batch(self.frozen_vae(), self.averaged(), batch, self.sampling, self.vae_chunk)
 
     @torch.no_grad()
     def _encode(self, batch: EpisodeBatch, seed: int) -> LatentEpisode:

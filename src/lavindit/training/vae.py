@@ -39,7 +39,6 @@ class VAEModule(TrainedModule):
         ema_decay: Decay of the weight average.
         seed: Seed of the posterior samples.
         kl_omits_width: Leave the latent's width out of the KL's sum, as the release does.
-        compile_blocks: Compile the network with torch.compile.
     """
 
     kind = "vae"
@@ -58,9 +57,8 @@ class VAEModule(TrainedModule):
         ema_decay: float = 0.99,
         seed: int = 0,
         kl_omits_width: bool = False,
-        compile_blocks: bool = False,
     ) -> None:
-        super().__init__(optimizer, warmup_steps, decay_share, ema_decay, seed, compile_blocks)
+        super().__init__(optimizer, warmup_steps, decay_share, ema_decay, seed)
         self.network_config, self.kl_weight, self.l1_weight = network, kl_weight, l1_weight
         self.kl_omits_width = kl_omits_width
         self.recorder: TestRecorder | None = None
@@ -101,7 +99,7 @@ class VAEModule(TrainedModule):
         """Loss on held-out pictures."""
         pictures, tasks = _pictures_of(batch)
         seeds = [seed_from("val", self.seed, sample_id) for sample_id in batch.sample_ids]
-        losses, _ = self._losses(self._averaged(), pictures, seeds)
+        losses, _ = self._losses(self.averaged(), pictures, seeds)
         self.add_validation(losses, tasks)
 
     def on_test_start(self) -> None:
@@ -112,7 +110,7 @@ class VAEModule(TrainedModule):
     def test_step(self, batch: EpisodeBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Score the reconstruction of each task's targets in native units."""
         assert self.recorder is not None
-        vae = self._averaged()
+        vae = self.averaged()
         with self.recorder.clock() as clock:
             rebuilt = self._reconstruct(vae, batch.targets[:, -1])
         self.recorder.record(batch, rebuilt, None, clock.seconds)
@@ -127,10 +125,6 @@ class VAEModule(TrainedModule):
     def _reconstruct(vae: STVAE, pictures: Tensor) -> Tensor:
         return ((vae.decode(vae.encode(pictures * 2 - 1).mean) + 1) / 2).clamp(0, 1)
 
-    def _averaged(self) -> STVAE:
-        assert self.average is not None
-        return self.average
-
     def _losses(self, vae: STVAE, pictures: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Loss of each picture [N], and the posterior mean; `seeds` [B] of the episodes that the pictures are of."""
         pixels = pictures * 2 - 1
@@ -139,7 +133,7 @@ class VAEModule(TrainedModule):
         noise = normal_rows(seeds, (len(pictures) // len(seeds), *shape[1:]), pictures.device)
         # Pictures come as inputs, then targets, each episode by episode.
         halves = noise.unflatten(1, (2, -1)).transpose(0, 1)
-        output = vae.decode(posterior.mean + (0.5 * posterior.logvar).exp() * halves.reshape(shape))
+        output = vae.decode(posterior.at(halves.reshape(shape)))
         loss = reconstruction_loss(output, pixels, self.l1_weight)
         return loss + self.kl_weight * posterior.kl(self.kl_omits_width), posterior.mean
 

@@ -101,9 +101,11 @@ def training_flops(cost: Cost, checkpointing: bool = False) -> tuple[int, int]:
 def forward_bytes(
     config: JDiTConfig, layout: Layout, tokens_per_frame: int, batch: int = 1, bytes_per_number: int = 2
 ) -> int:
-    """Least bytes that a forward pass moves: every weight read once, what each linear layer and attention of a
-    block reads and writes once. Norms and the like are taken as fused into them: a lower bound for a roofline.
-    """  # noqa: D205 - one sentence
+    """Least bytes that a forward pass moves, for a roofline.
+
+    Every weight is read once, and so is what each linear layer and attention of a block reads and writes. Norms and
+    the like are taken as fused into them.
+    """
     width, hidden, n = config.width, config.mlp_width, tokens_per_frame
     context, target = len(layout.context) * n, len(layout.target) * n
     qkv, keys = 2 * width + 2 * config.kv_width, width + 2 * config.kv_width
