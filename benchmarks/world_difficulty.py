@@ -2,9 +2,13 @@
 
 (a) The mean of K = 4 context targets, drawn from the training split, as the answer to every test query: for depth the
     mean of log-depth gray, decoded, then aligned to the truth in scale and shift by least squares; for normals the mean
-    vector. (b) A per-pixel gradient-boosted regressor from (r, g, b, x, y).
+    vector; for the foreground the mean mask above 0.5, its intersection over union pooled over all queries.
+(b) A per-pixel gradient-boosted regressor from (r, g, b, x, y).
+(c) No motion, as the answer to the flow of every pixel of a clip but its last frame: the mean length of the truth.
 
-Run: `python benchmarks/world_difficulty.py` (about 40 seconds on two cores).
+Beside these, facts that are good to know: how long motions are, how much is occluded, how much there is to see.
+
+Run: `python benchmarks/world_difficulty.py` (about two minutes on one core).
 """
 
 import argparse
@@ -21,18 +25,23 @@ from torch import Tensor
 
 import lavindit  # noqa: F401  (first: it repairs torchvision)
 from lavindit.data import world
-from lavindit.data.world import WORLD_VERSION, WorldSource
+from lavindit.data.world import CLASS_NAMES, WORLD_VERSION, WorldSource
 
 CONTEXT = 4
 TRAIN_SCENES = 1000
 PIXELS_A_SCENE = 64
+CLIPS, FRAMES = 128, 13
+QUANTILES = (0.5, 0.9, 0.99, 0.999)
 NEAR_M, FAR_M = 0.5, 30.0
 THRESHOLDS = {
     "mean_context_depth_absrel": (">=", 0.25),
     "mean_context_normals_deg": (">=", 30.0),
+    "mean_context_foreground_miou_pct": ("<=", 35.0),
     "pixel_log_depth_r2": ("<", 0.4),
     "pixel_depth_r2": ("<", 0.4),
     "pixel_normals_r2": ("<", 0.4),
+    "zero_flow_epe_64_px": (">=", 4.0),
+    "zero_flow_epe_128_px": (">=", 8.0),
 }
 
 
@@ -47,10 +56,13 @@ def mean_of_context(scenes: int, resolution: int, seed: int) -> dict[str, float]
     """Scores of the mean of K context targets, averaged over test scenes."""
     train, test = (WorldSource(s, resolution, n, seed) for s, n in (("train", TRAIN_SCENES), ("test", scenes)))
     generator = torch.Generator().manual_seed(seed)
-    absrel, degrees = [], []
+    absrel, degrees, overlap = [], [], torch.zeros(2)
     for i in range(scenes):
         context = [train[int(k)] for k in torch.randint(TRAIN_SCENES, (CONTEXT,), generator=generator)]
         query = test[i]
+        answer = torch.stack([(s.instance_ids > 0).float() for s in context]).mean(0) > 0.5
+        things = query.instance_ids > 0
+        overlap += torch.tensor([(answer & things).sum(), (answer | things).sum()])
         valid = torch.isfinite(query.depth_m)
         gray = torch.stack([s.depth_m.clamp(NEAR_M, FAR_M).log() for s in context]).mean(0)
         if int(valid.sum()) > 16:
@@ -62,6 +74,7 @@ def mean_of_context(scenes: int, resolution: int, seed: int) -> dict[str, float]
     return {
         "mean_context_depth_absrel": sum(absrel) / len(absrel),
         "mean_context_normals_deg": sum(degrees) / len(degrees),
+        "mean_context_foreground_miou_pct": float(100 * overlap[0] / overlap[1]),
     }
 
 
@@ -96,6 +109,55 @@ def pixel_regression(scenes: int, resolution: int, seed: int) -> dict[str, float
     }
 
 
+def lengths_of_motion(resolution: int, seed: int, clips: int = CLIPS) -> tuple[Tensor, Tensor]:
+    """Length of the flow of every pixel of test clips, the last frames left out, and whether it is occluded [n]."""
+    source = WorldSource("test", resolution, clips, seed, frames=FRAMES, chunk=4)
+    lengths, occluded = [], []
+    for scene in source:
+        lengths.append(scene.flow_px[:, :-1].square().sum(0).sqrt().flatten())
+        occluded.append(scene.occluded[0, :-1].flatten())
+    return torch.cat(lengths), torch.cat(occluded)
+
+
+def motion(seed: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Scores of no motion at 64 and at 128 pixels; facts about motion at 64 pixels."""
+    length, occluded = lengths_of_motion(64, seed)
+    figures = {
+        "zero_flow_epe_64_px": float(length.mean()),
+        "zero_flow_epe_128_px": float(lengths_of_motion(128, seed)[0].mean()),
+    }
+    facts = {
+        f"flow_{100 * q:g}_pct_64_px": float(length.kthvalue(math.ceil(q * len(length))).values) for q in QUANTILES
+    }
+    facts |= {
+        "flow_longest_64_px": float(length.max()),
+        "zero_flow_epe_unoccluded_64_px": float(length[~occluded].mean()),
+        "occluded_pct": float(100 * occluded.float().mean()),
+        "clips": CLIPS,
+        "frames_a_clip": FRAMES,
+    }
+    return figures, facts
+
+
+def contents(scenes: int, resolution: int, seed: int) -> dict[str, float]:
+    """What the test stills show: instances and people with at least one pixel, and how much of a picture they fill."""
+    source = WorldSource("test", resolution, scenes, seed)
+    person = CLASS_NAMES.index("person")
+    instances, people, foreground = [], [], []
+    for scene in source:
+        seen = scene.instance_ids > 0
+        instances.append(len(scene.instance_ids[seen].unique()))
+        people.append(len(scene.instance_ids[scene.class_ids == person].unique()))
+        foreground.append(float(seen.float().mean()))
+    return {
+        "instances_a_still": sum(instances) / scenes,
+        "most_instances": max(instances),
+        "people_a_still": sum(people) / scenes,
+        "stills_with_a_person_pct": 100 * sum(count > 0 for count in people) / scenes,
+        "foreground_pct": 100 * sum(foreground) / scenes,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=int, default=512, help="test scenes")
@@ -105,10 +167,14 @@ def main() -> None:
     options = parser.parse_args()
     figures = mean_of_context(options.scenes, options.resolution, options.seed)
     figures |= pixel_regression(options.scenes, options.resolution, options.seed)
+    of_motion, facts = motion(options.seed)
+    figures |= of_motion
+    facts |= contents(options.scenes, options.resolution, options.seed)
     record = {
         "world_version": WORLD_VERSION,
-        "figures": {name: round(value, 4) for name, value in figures.items()},
+        "figures": {name: round(figures[name], 4) for name in THRESHOLDS},
         "thresholds": {name: " ".join(map(str, rule)) for name, rule in THRESHOLDS.items()},
+        "facts": {name: round(value, 4) for name, value in facts.items()},
         "command": shlex.join(["python", "benchmarks/world_difficulty.py", *sys.argv[1:]]),
         "seed": options.seed,
         "n": options.scenes,

@@ -53,9 +53,24 @@ KINDS = (
         stands=True,
     ),
 )
-"""Class id = index + 1; 0 is background and the last class is the person."""
+"""Class id = index + 1; the person comes after the last of them."""
 
-CLASS_NAMES = ("background", *(kind.name for kind in KINDS), "person")
+_THING_NAMES = (*(kind.name for kind in KINDS), "person")
+_STUFF_NAMES = ("ground", "wall", "ceiling", "sky")
+
+CLASS_NAMES = ("unlabelled", *_THING_NAMES, *_STUFF_NAMES)
+"""Name of each class id. 0 stands for pixels whose class is not known; the world has none."""
+
+THINGS = tuple(range(1, 1 + len(_THING_NAMES)))
+"""Class ids that come as instances."""
+
+STUFF = tuple(range(1 + len(_THING_NAMES), len(CLASS_NAMES)))
+"""Class ids without instances: ground, wall, ceiling, sky."""
+
+STUFF_OF_FACE = torch.tensor(
+    [CLASS_NAMES.index(name) for name in ("wall", "wall", "ground", "ceiling", "wall", "wall", "sky")]
+)
+"""Class id of the six room faces (low and high side of x, y, z) and the sky."""
 
 
 def _table(value: Callable[[Part], Any], blank: Any) -> torch.Tensor:

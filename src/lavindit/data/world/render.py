@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lavindit.data.world.geometry import pixel_rays, project
 from lavindit.data.world.motion import Posed, flow_and_occlusion, pose
+from lavindit.data.world.objects import STUFF_OF_FACE
 from lavindit.data.world.parameters import FARTHEST_M, Parameters
 from lavindit.data.world.shading import shade, texture_table, visible_from_lamp
 from lavindit.data.world.shapes import Primitives, surface_normals, trace, trace_room
@@ -103,14 +104,16 @@ def render(scenes: Parameters, resolution: int, frames: int = 1) -> Rendered:
         """[F, (C,) N] -> [B, C, T, H, W]."""
         return x.view(batch, frames, -1, resolution, resolution).transpose(1, 2)
 
-    labels = [_label(x, row, frames) for x in (posed.instance, posed.class_of)]
+    stuff = STUFF_OF_FACE.to(row.device)
+    instance_ids = _label(posed.instance, torch.zeros_like(stuff), row, frames)
+    class_ids = _label(posed.class_of, stuff, row, frames)
     flow, occluded = flow_and_occlusion(points, row, posed, scenes) if frames > 1 else (None, None)
     return Rendered(
         rgb=grid(rgb),
         depth_m=grid(depth),
         normals=grid(seen_normals),
-        instance_ids=grid(labels[0]),
-        class_ids=grid(labels[1]),
+        instance_ids=grid(instance_ids),
+        class_ids=grid(class_ids),
         keypoints_px=_keypoints(posed, repeated, depth, resolution),
         figures=scenes.figures.active,
         flow_px=None if flow is None else grid(flow),
@@ -143,10 +146,10 @@ def _normals(points: Tensor, row: Tensor, prims: Primitives) -> Tensor:
     return normals.view(3, frames, -1).transpose(0, 1)
 
 
-def _label(values: Tensor, row: Tensor, frames: int) -> Tensor:
-    """Look up ids [B, P] for surface rows [B * T, N]; walls, ground and sky are 0."""
-    padded = torch.cat([values, values.new_zeros(len(values), 7)], 1).repeat_interleave(frames, 0)
-    return padded.gather(1, row)
+def _label(values: Tensor, room: Tensor, row: Tensor, frames: int) -> Tensor:
+    """Look up ids of primitives [B, P], and of room faces and sky [7], for surface rows [B * T, N]."""
+    table = torch.cat([values, room.expand(len(values), -1)], 1).repeat_interleave(frames, 0)
+    return table.gather(1, row)
 
 
 def _keypoints(posed: Posed, scenes: Parameters, depth: Tensor, resolution: int) -> Tensor:

@@ -83,18 +83,20 @@ def sample(draw: Draw, even: Tensor) -> Parameters:
     light = _light(draw, room, walls)
     figures = _figures(draw, camera, walls, even)
     objects = _objects(draw, camera, walls, figures)
+    camera = _roam(camera, walls, objects, figures)
     return Parameters(camera, walls, light, objects, figures, _textures(draw, objects))
 
 
 def _camera_and_walls(draw: Draw, room: Tensor) -> tuple[Camera, Walls]:
     """A closed room, or a plain with up to two walls that meet; the camera tends to stand at the near end."""
-    still = draw.chance(0.25)[:, None]
-    sway = torch.where(still, 0.0, draw.span(-1, 1, 3) * torch.tensor([0.35, 0.08, 0.35]))
-    turn = torch.where(still, 0.0, draw.span(-1, 1, 3) * torch.tensor([0.12, 0.07, 0.05]))
+    calm = draw.unit(1)  # the calmest cameras stand still, the next only turn
+    sway = torch.where(calm < 0.25, 0.0, draw.span(-1, 1, 3) * torch.tensor([0.35, 0.08, 0.35]))
+    turn = torch.where(calm < 0.1, 0.0, draw.span(-1, 1, 3))
+    turn = (0.25 * turn.sign() + 0.75 * turn) * torch.tensor([0.4, 0.2, 0.2])
     yaw = draw.span(-torch.pi, torch.pi)
     pitch = torch.where(room, draw.span(-0.6, 0.3), draw.span(-0.5, 0.06))
     angles = torch.stack([yaw, pitch, draw.span(-1, 1) * draw.span(0, 0.3)], 1)
-    camera = Camera(torch.zeros_like(sway), angles, draw.span(0.42, 0.8), sway, turn, draw.span(0.15, 0.6, 2))
+    camera = Camera(torch.zeros_like(sway), angles, draw.span(0.42, 0.8), sway, turn, draw.span(0.2, 0.7, 2))
     size = torch.stack([draw.span(4, 12), draw.span(2.4, 5.5), draw.span(4, 12)], 1)
     margin = camera.clearance + 0.05
     height = margin + draw.unit() * torch.where(room, size[:, 1] - 2 * margin, draw.span(0.5, 3.0)).clamp_min(0.0)
@@ -203,7 +205,7 @@ def _objects(draw: Draw, camera: Camera, walls: Walls, figures: Figures) -> Obje
     reach = bound + sway.square().sum(-1).sqrt()
     far = (point - camera.position[:, None]).square().sum(-1).sqrt() > reach + camera.clearance[:, None]
     present = present & fits & far & _apart(point, bound, present & fits & far, figures)
-    return Objects(torch.where(present, kind, -1), point, angles, size, sway, spin, draw.span(0.2, 0.7, *shape))
+    return Objects(torch.where(present, kind, -1), point, angles, size, sway, spin, draw.span(0.3, 1.0, *shape))
 
 
 def _apart(point: Tensor, bound: Tensor, present: Tensor, figures: Figures) -> Tensor:
@@ -216,6 +218,20 @@ def _apart(point: Tensor, bound: Tensor, present: Tensor, figures: Figures) -> T
     for o in range(1, point.shape[1]):
         keep[:, o] &= ~((gap[:, o, :o] < 0.7) & keep[:, :o]).any(1)
     return keep
+
+
+def _roam(camera: Camera, walls: Walls, objects: Objects, figures: Figures) -> Camera:
+    """Let the camera sway up to three times as far, where nothing is in its way."""
+    here = camera.position[:, None]
+    wall = torch.minimum(camera.position - walls.low, walls.high - camera.position).amin(1)
+    reach = objects.size.square().sum(-1).sqrt() + objects.sway.square().sum(-1).sqrt()
+    thing = (objects.centre - here).square().sum(-1).sqrt() - reach
+    body = (figures.ground - here)[..., [0, 2]].square().sum(-1).sqrt() - 0.7 * figures.height - figures.stride
+    thing, body = thing.where(objects.kind >= 0, torch.inf), body.where(figures.active, torch.inf)
+    space = torch.cat([wall[:, None], thing, body], 1).amin(1) - camera.clearance
+    length = camera.sway.square().sum(-1).sqrt()
+    stretch = 1 + (space / length.clamp_min(1e-6)).clamp(0, 2)
+    return replace(camera, sway=camera.sway * stretch[:, None])
 
 
 def _textures(draw: Draw, objects: Objects) -> Textures:

@@ -15,15 +15,19 @@ from lavindit.types import Scene
 RAYS_AT_ONCE = 131072
 """How many rays a processor core works on together, so that their tensors stay in its cache."""
 
+FLOW_STEPS = 16384
+"""Flow is kept in 16 bits, in steps of this fraction of the picture's side."""
+
 SPLITS = ("train", "val", "test")
 
 
 class WorldSource:
     """A map-style dataset of rendered scenes, each the same whatever the chunk, the device's batch or the order.
 
-    Scenes are rendered when first touched, `chunk` at a time, and kept in memory (15 bytes a pixel for stills): rgb is
-    rounded to 8 bits and normals to half precision, depth and flow stay float32. Scenes with an even index have a
-    figure, unless it could not be placed.
+    Scenes are rendered when first touched, `chunk` at a time, and kept in memory (15 bytes a pixel, in clips 20): rgb
+    is rounded to 8 bits, normals to half precision and flow to 1/16384 of the picture's side, where it is cut at twice
+    the side (far outside the picture); depth stays float32. Scenes with an even index have a figure, unless it could
+    not be placed.
 
     Args:
         split: "train", "val" or "test"; they share no scene.
@@ -82,9 +86,17 @@ class WorldSource:
             instance_ids=row["instance_ids"].long(),
             class_ids=row["class_ids"].long(),
             keypoints_px=row["keypoints_px"][row["figures"]],
-            flow_px=row["flow_px"].clone() if "flow_px" in row else None,
-            occluded=row["occluded"].clone() if "occluded" in row else None,
+            **self._motion(row),
         )
+
+    def _motion(self, row: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Flow and occlusion of a clip, the last frame of which has neither."""
+        if self.frames == 1:
+            return {}
+        pad = torch.nn.functional.pad
+        flow_px = row["flow_steps"].float() * (self.resolution / FLOW_STEPS)
+        last = (0, 0, 0, 0, 0, 1)
+        return {"flow_px": pad(flow_px, last, value=torch.nan), "occluded": pad(row["occluded"], last)}
 
     def preload(self) -> "WorldSource":
         """Render everything now, for instance before worker processes are forked."""
@@ -137,5 +149,7 @@ def _compact(rendered: Rendered) -> dict[str, Tensor]:
         "figures": rendered.figures,
     }
     if rendered.flow_px is not None and rendered.occluded is not None:
-        stored |= {"flow_px": rendered.flow_px, "occluded": rendered.occluded}
+        steps = rendered.flow_px[:, :, :-1] * (FLOW_STEPS / rendered.rgb.shape[-1])
+        stored["flow_steps"] = steps.round().clamp(-32768, 32767).to(torch.int16)
+        stored["occluded"] = rendered.occluded[:, :, :-1]
     return {name: value.contiguous() for name, value in stored.items()}
