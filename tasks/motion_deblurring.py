@@ -8,16 +8,18 @@ from lavindit.task import RestorationTask
 
 
 class MotionDeblurring(RestorationTask):
-    """Undo the blur of a straight motion."""
+    """Undo the blur of a straight or curved motion."""
 
     name = "motion_deblurring"
-    version = 1
-    summary = "Undo the blur of a straight camera motion."
+    version = 2
+    summary = "Undo the blur of a camera motion, straight or curved."
     protocol = (
-        "Input: uniform linear motion of 5 to 11 px at 64 px (in proportion at other sizes), any angle. "
-        "Scored over the whole picture."
+        "Input: uniform motion of 5 to 11 px along its path at 64 px (in proportion at other sizes), in any direction; "
+        "straight or curved with equal probability, a curve changing its direction smoothly by 60 to 180 degrees. "
+        "Scored over the whole picture. Version 1 was straight only."
     )
+    citation = "Degradation: Boracchi and Foi, TIP 2012 (blur by accumulation along a trajectory)."
 
     def degrade(self, picture: Tensor, generator: torch.Generator) -> Tensor:
-        """Blur along a random line."""
+        """Blur along a random path."""
         return motion_blur(picture, generator)
