@@ -135,6 +135,16 @@ def test_single_boxes() -> None:
     )
 
 
+def test_single_boxes_by_class() -> None:
+    """The mean over classes of the mean IoU of a class, not the mean over pictures."""
+    valid = everywhere(filled(0, 0, 8, 8))
+    full, third = filled(0, 0, 8, 8), filled(4, 0, 12, 8)
+    metric = BoxMetric()
+    for number, (answer, class_id) in enumerate([(full, 3), (third, 3), (third, 3), (full, 7)]):
+        metric.update(answer, full, valid, number, {"class_id": class_id})
+    assert float(metric.compute()["miou"]) == pytest.approx(100 * ((1 + 2 / 3) / 3 + 1) / 2)
+
+
 def random_boxes(seed: int, frames: int = 1) -> list[tuple[Tensor, Tensor, Tensor, dict[str, Any]]]:
     """Boxes [M, T, 4] that overlap one another; answers are off by a little, absent, or too many."""
     rng = np.random.default_rng(seed)

@@ -268,6 +268,23 @@ def test_by_hand() -> None:
     assert found["ap75"] == pytest.approx(100 * half / 2)
 
 
+def test_an_id_is_one_instance_over_the_clip() -> None:
+    """Two objects for four frames. An answer that exchanges their ids half-way has the right masks, and half an IoU."""
+    frame = torch.tensor([1.0, 1, 0, 2, 2]).reshape(1, 1, 1, 5)
+    truth = frame.repeat(1, 4, 1, 1)
+    swapped = truth.clone()
+    swapped[:, 2:] = torch.where(truth[:, 2:] > 0, 3 - truth[:, 2:], 0.0)
+    valid = everywhere(truth)
+    assert set(figures(InstanceMetric(), (truth, truth, valid)).values()) == {100}
+    found = figures(InstanceMetric(), (swapped, truth, valid))  # 4 of 12 pixels: in two frames of four
+    assert (found["ap50"], found["mbo"]) == pytest.approx((0, 100 / 3))
+    late = truth.clone()
+    late[:, :1] = 0  # both missed in the first frame: IoU 3/4, right at 0.50 .. 0.75
+    assert figures(InstanceMetric(), (late, truth, valid)) == pytest.approx(
+        {"ap": 60, "ap50": 100, "ap75": 100, "mbo": 75}
+    )
+
+
 def test_an_answer_serves_one_truth_of_its_class() -> None:
     truth = strip(1, 1, 1, 1, 1, 1)
     split = strip(1, 1, 1, 2, 2, 2)  # both have an IoU of 0.5, and only one may match

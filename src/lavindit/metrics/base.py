@@ -1,13 +1,16 @@
 """The base of every metric: one row a sample, so that figures carry their n and their standard error."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
+
+from lavindit.errors import LavinditError
 
 
 class RowMetric(Metric):
@@ -22,12 +25,15 @@ class RowMetric(Metric):
         units: Unit of each key, as a task's columns should state it.
         ideals: What a perfect answer scores, for each key.
         width: Numbers in a row; 0 stands for one a name.
+        jackknife_groups: How many times a pooled figure is reduced for its error. Each reduction takes all rows, so
+            leaving out every sample once is too slow; the error is uncertain by about 1 / sqrt(2 * groups).
     """
 
-    names: ClassVar[tuple[str, ...]]
-    units: ClassVar[tuple[str, ...]] = ()
-    ideals: ClassVar[tuple[float, ...]] = ()
+    names: tuple[str, ...]
+    units: tuple[str, ...] = ()
+    ideals: tuple[float, ...] = ()
     width: ClassVar[int] = 0
+    jackknife_groups: ClassVar[int] = 32
     full_state_update = False
     rows: list[Tensor]
 
@@ -61,7 +67,9 @@ class RowMetric(Metric):
         """
         device = _double_device(answer.device)
         answer, truth, valid = answer.to(device).double(), truth.to(device).double(), valid.to(device)
-        row = self.score(answer, truth, valid, meta or {}).double().flatten()
+        # A test may run in bf16; convolutions of a metric may not.
+        with torch.autocast(device.type, enabled=False):
+            row = self.score(answer, truth, valid, meta or {}).double().flatten()
         if len(row) != self._row_width():
             raise ValueError(f"{type(self).__name__}.score gave {len(row)} numbers, not {self._row_width()}")
         number = torch.tensor([float(sample)], dtype=torch.float64)
@@ -86,21 +94,26 @@ class RowMetric(Metric):
         return {name: rows[:, i].nanmean() for i, name in enumerate(self.names)}
 
     def standard_error(self) -> dict[str, Tensor]:
-        """Standard error of each figure over samples; jackknife, so it holds for pooled figures too.
+        """Standard error of each figure over samples; a jackknife, so it holds for pooled figures too.
 
         Samples that leave a figure undefined do not count; NaN where fewer than two define it.
         """
-        rows = self.unique_rows()
+        return self.standard_error_of(self.unique_rows())
+
+    def standard_error_of(self, rows: Tensor) -> dict[str, Tensor]:
+        """Rows [n, width] -> standard error by name, as in `standard_error`.
+
+        Pooled figures leave out one of `jackknife_groups` groups at a time, of equal size and drawn at random, scaled
+        so that the variance of a mean is unbiased. Up to so many samples a group is one sample: the plain jackknife.
+
+        Source: Shao and Wu, "A General Theory for Jackknife Variance Estimation", Annals of Statistics 1989.
+        """
         if type(self).reduce is RowMetric.reduce:  # the jackknife of a mean has a closed form
             return {name: _standard_error_of_mean(rows[:, i]) for i, name in enumerate(self.names)}
         rows = rows[~rows.isnan().all(dim=1)]
-        n = len(rows)
-        if n < 2:
+        if len(rows) < 2:
             return {name: torch.tensor(float("nan"), dtype=torch.float64) for name in self.names}
-        left_out = [self.reduce(torch.cat([rows[:i], rows[i + 1 :]])) for i in range(n)]
-        values = {name: torch.stack([figures[name] for figures in left_out]).double() for name in self.names}
-        # The jackknife's spread is that of the mean of n values, times n - 1.
-        return {name: (n - 1) * _standard_error_of_mean(column) for name, column in values.items()}
+        return _grouped_jackknife(self.reduce, rows, min(len(rows), self.jackknife_groups))
 
     def _row_width(self) -> int:
         return self.width or len(self.names)
@@ -116,6 +129,29 @@ class RowMetric(Metric):
         return table[first, 1:]
 
 
+def check_figures(asked: Sequence[str], known: Sequence[str]) -> None:
+    """Check that the figures that are asked for exist, and that each is asked for once.
+
+    Raises:
+        LavinditError: One does not exist, one comes twice, or there is none.
+    """
+    if isinstance(asked, str) or not asked:
+        raise LavinditError(f"figures must be a list of {', '.join(known)}; got {asked!r}")
+    for i, name in enumerate(asked):
+        if name not in known:
+            raise LavinditError(f"no figure is called {name!r}{suggest(name, known)}")
+        if name in asked[:i]:
+            raise LavinditError(f"the figure {name!r} is asked for twice")
+
+
+def suggest(name: str, known: Sequence[str]) -> str:
+    """The end of a sentence about an unknown name: the closest known one, or all of them."""
+    close = get_close_matches(name, known, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; there is {', '.join(sorted(known))}" if known else "; it has none"
+
+
 def _double_device(device: torch.device) -> torch.device:
     """The device itself, or the host for Apple's, which has no double precision."""
     return torch.device("cpu") if device.type == "mps" else device
@@ -125,3 +161,20 @@ def _standard_error_of_mean(values: Tensor) -> Tensor:
     """Standard error of the mean of the values [n] that are not NaN; NaN for fewer than two."""
     values = values[~values.isnan()]
     return values.std() / len(values) ** 0.5 if len(values) > 1 else values.new_tensor(float("nan"))
+
+
+def _grouped_jackknife(reduce: Callable[[Tensor], dict[str, Tensor]], rows: Tensor, groups: int) -> dict[str, Tensor]:
+    """Standard error of every figure that `reduce` makes of n >= 2 rows [n, width]."""
+    n, size = len(rows), len(rows) // groups
+    # At random, because samples often come in an order, or a rhythm, of classes; of equal size, because some figures
+    # (FID) depend on the number of samples. Those that are left over are in all groups' complements.
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+    kept = torch.ones(groups, n, dtype=torch.bool)
+    kept[torch.arange(groups).repeat_interleave(size), order[: groups * size]] = False
+    left_out = [reduce(rows[keep]) for keep in kept]
+    # Each value misses `size` samples of n, so the values lie closer together than figures of separate sets.
+    scale = (n - size) * (groups / (n * size)) ** 0.5
+    return {
+        name: scale * _standard_error_of_mean(torch.stack([figures[name] for figures in left_out]).double())
+        for name in left_out[0]
+    }

@@ -17,6 +17,13 @@ from lavindit.metrics.functional.keypoints import count_correct_keypoints, joint
 from lavindit.metrics.functional.masks import intersection_union, pooled_iou
 from lavindit.metrics.functional.normals import angular_errors_deg, normal_errors
 from lavindit.metrics.functional.panoptic import panoptic_counts, panoptic_quality
+from lavindit.metrics.functional.perceptual import (
+    comparable_frames,
+    frechet_distance,
+    kernel_distance,
+    perceptual_distance,
+    picture_features,
+)
 from lavindit.metrics.functional.pictures import fill_worst, mean_squared_error, psnr_db, ssim
 from lavindit.metrics.functional.video_masks import (
     boundary_radius_px,
@@ -35,6 +42,7 @@ __all__ = [
     "boundary_radius_px",
     "box_area",
     "box_iou",
+    "comparable_frames",
     "count_correct_keypoints",
     "depth_errors",
     "dilate",
@@ -43,8 +51,10 @@ __all__ = [
     "fill_worst",
     "find_instances",
     "flow_errors",
+    "frechet_distance",
     "intersection_union",
     "joint_extents",
+    "kernel_distance",
     "mask_boundary",
     "mask_iou",
     "match_detections",
@@ -54,6 +64,8 @@ __all__ = [
     "pair_one_to_one",
     "panoptic_counts",
     "panoptic_quality",
+    "perceptual_distance",
+    "picture_features",
     "pooled_iou",
     "psnr_db",
     "region_and_boundary",
