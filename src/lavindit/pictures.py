@@ -20,17 +20,24 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff",
 
 
 def load_picture(path: Path | str) -> Tensor:
-    """Read an image file as a picture [3, 1, H, W] in [0, 1]; gray is repeated, transparency lies on white.
+    """Read an image file as a picture [3, 1, H, W] in [0, 1]; of an animation the first frame.
+
+    Gray is repeated, 16-bit gray is divided by 65535, palettes and CMYK become RGB, transparency lies on white, and the
+    picture is turned as its EXIF data say.
 
     Raises:
-        LavinditError: The file is missing, is no image, or is cut short.
+        LavinditError: The file is missing, is no image, is cut short, or has 32-bit pixels, whose range nobody states.
     """
     path = Path(path)
     try:
         with Image.open(path) as image:
+            # Older versions of Pillow call the 16 bits of a PNG "I", which is 32 bits elsewhere.
+            is_deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
             image = ImageOps.exif_transpose(image)
-            if image.mode.startswith(("I", "F")):
-                raise LavinditError(f"{path} has {image.mode} pixels; give 8-bit RGB or gray")
+            if is_deep:
+                return _from_deep(np.asarray(image), image.info.get("transparency"))
+            if image.mode in ("I", "F"):
+                raise LavinditError(f"{path} has 32-bit pixels (mode {image.mode}); give 8-bit RGB or 16-bit gray")
             if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
             pixels = np.asarray(image.convert("RGB"))
@@ -41,6 +48,14 @@ def load_picture(path: Path | str) -> Tensor:
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise LavinditError(f"cannot read {path} as an image ({error}); replace or remove the file") from error
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[:, None].float() / 255
+
+
+def _from_deep(values: np.ndarray, transparent: object) -> Tensor:
+    """16-bit gray [H, W] -> picture [3, 1, H, W]; the transparent value, if there is one, is white."""
+    gray = values.astype(np.float32) / 65535
+    if isinstance(transparent, int):
+        gray[values == transparent] = 1.0
+    return torch.from_numpy(gray).expand(3, 1, -1, -1).clone()
 
 
 def save_picture(picture: Tensor, path: Path | str) -> None:
@@ -57,7 +72,7 @@ def save_picture(picture: Tensor, path: Path | str) -> None:
     """
     if picture.ndim != 4 or picture.shape[0] != 3 or 0 in picture.shape:
         raise ValueError(f"a picture has shape [3, T, H, W], not {list(picture.shape)}")
-    pixels = _eight_bit(picture).cpu()
+    pixels = to_eight_bit(picture).cpu()
     _, frames, height, width = pixels.shape
     strip = torch.full((height, frames * (width + GAP_PX) - GAP_PX, 3), 255, dtype=torch.uint8)
     for index, frame in enumerate(pixels.unbind(1)):
@@ -94,14 +109,22 @@ def list_images(folder: Path | str) -> list[Path]:
     return found
 
 
-def resize(picture: Tensor, height: int, width: int, mode: Literal["bicubic", "nearest"] = "bicubic") -> Tensor:
-    """Antialiased resize of a picture [3, T, H, W]."""
+def resize(picture: Tensor, height: int, width: int) -> Tensor:
+    """Antialiased bicubic resize of a picture [3, T, H, W]."""
     if picture.shape[2:] == (height, width):
         return picture
     frames = picture.transpose(0, 1)
-    if mode == "nearest":
-        return F.interpolate(frames, (height, width), mode="nearest").transpose(0, 1)
     return F.interpolate(frames, (height, width), mode="bicubic", antialias=True).clamp(0, 1).transpose(0, 1)
+
+
+def resize_nearest(field: Tensor, height: int, width: int) -> Tensor:
+    """Field [N, T, H, W] of any type -> [N, T, height, width]; each pixel takes the value nearest to its centre."""
+    # In whole numbers, so that no rounding moves a pixel.
+    rows, columns = (
+        (2 * torch.arange(new, device=field.device) + 1) * old // (2 * new)
+        for new, old in zip((height, width), field.shape[2:], strict=True)
+    )
+    return field[:, :, rows][:, :, :, columns]
 
 
 def stretch(picture: Tensor, size: int) -> Tensor:
@@ -112,7 +135,7 @@ def stretch(picture: Tensor, size: int) -> Tensor:
     # Imported here: it takes a second, and only the released preset needs it.
     from torchvision.transforms.v2 import InterpolationMode, functional
 
-    frames = _eight_bit(picture).transpose(0, 1)
+    frames = to_eight_bit(picture).transpose(0, 1)
     bicubic = InterpolationMode.BICUBIC
     resized = functional.resize(frames, [size, size], interpolation=bicubic, antialias=True)
     return resized.transpose(0, 1).float() / 255
@@ -123,7 +146,7 @@ def truncate(picture: Tensor) -> Tensor:
     return picture.nan_to_num(0.0).clamp(0, 1).mul(255).to(torch.uint8).float() / 255
 
 
-def _eight_bit(picture: Tensor) -> Tensor:
+def to_eight_bit(picture: Tensor) -> Tensor:
     """The nearest uint8 values; values outside [0, 1] are clipped, NaN is 0."""
     return picture.detach().float().nan_to_num(0.0).clamp(0, 1).mul(255).round().to(torch.uint8)
 
@@ -190,8 +213,13 @@ class Stretch:
 FITS: dict[Fit, type[Letterbox] | type[Stretch]] = {"pad": Letterbox, "stretch": Stretch}
 
 
+def center_crop(field: Tensor) -> Tensor:
+    """The largest centred square of a field [N, T, H, W]."""
+    side = min(field.shape[2:])
+    top, left = (field.shape[2] - side) // 2, (field.shape[3] - side) // 2
+    return field[:, :, top : top + side, left : left + side]
+
+
 def center_square(picture: Tensor, size: int) -> Tensor:
     """The largest centred square of a picture, resized to [3, T, size, size]."""
-    side = min(picture.shape[2:])
-    top, left = (picture.shape[2] - side) // 2, (picture.shape[3] - side) // 2
-    return resize(picture[:, :, top : top + side, left : left + side], size, size)
+    return resize(center_crop(picture), size, size)

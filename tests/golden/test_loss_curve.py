@@ -15,6 +15,7 @@ from lavindit.training.dit import Drops
 
 GOLDEN = Path(__file__).parent / "loss_curve.json"
 STEPS = 8
+TASKS = ["colorization", "depth_estimation", "frame_prediction", "inpainting", "normal_estimation", "normal_to_video"]
 
 
 def loss_curve(mode: str, targets: str, folder: Path) -> list[float]:
@@ -22,7 +23,12 @@ def loss_curve(mode: str, targets: str, folder: Path) -> list[float]:
     config = STVAEConfig(widths=(16, 16, 16), decoder_blocks=1, norm_groups=8)
     save_model(ModelBundle(STVAE(config)), folder)
     data = EpisodeData(
-        source=SourceConfig(scenes=64, test_scenes=64, photo_share=0.3), batch_size=4, min_pairs=1, max_pairs=3
+        tasks=TASKS,
+        source=SourceConfig(scenes=64, test_scenes=64, clips=8, test_clips=8, photo_share=0.3),
+        batch_size=4,
+        clip_batch_size=1,
+        min_pairs=1,
+        max_pairs=3,
     )
     module = DiTModule(
         str(folder),
@@ -37,7 +43,7 @@ def loss_curve(mode: str, targets: str, folder: Path) -> list[float]:
         with torch.no_grad():
             latent = encode_batch(module.frozen_vae(), batch)
         seeds = [seed_from("golden", step, place) for place in range(len(batch))]
-        drops = Drops((step % 2 == 1, False, False, False), without=step % 2 == 1)
+        drops = Drops((step % 2 == 1, *[False] * (len(batch) - 1)), len(batch) > 1 or step % 2 == 0, step % 2 == 1)
         loss = module.losses(network, latent, seeds, drops).mean()
         optimizer.zero_grad()
         loss.backward()

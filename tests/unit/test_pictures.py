@@ -1,5 +1,6 @@
 import io
 import re
+import struct
 import warnings
 from pathlib import Path
 
@@ -86,12 +87,46 @@ class TestLoad:
         Image.new("RGB", (4, 4), "white").convert(mode).save(tmp_path / "a.tif")
         assert (load_picture(tmp_path / "a.tif") > 0.98).all()
 
-    @pytest.mark.parametrize(("mode", "suffix"), [("I;16", "png"), ("I;16", "tif"), ("I;16B", "tif"), ("F", "tif")])
-    def test_more_than_eight_bits_are_refused(self, tmp_path: Path, mode: str, suffix: str) -> None:
-        path = tmp_path / f"deep.{suffix}"
-        Image.new(mode, (4, 4)).save(path)
-        with pytest.raises(LavinditError, match=rf"deep\.{suffix} has .* pixels; give 8-bit"):
-            load_picture(path)
+    def test_cmyk_of_a_photograph(self, tmp_path: Path) -> None:
+        colours = np.array([[255, 0, 0], [0, 255, 0], [30, 60, 200]], dtype=np.uint8)
+        pixels = colours.repeat(16, 0)[None].repeat(16, 0)
+        Image.fromarray(pixels).convert("CMYK").save(tmp_path / "a.jpg", quality=95)
+        loaded = load_picture(tmp_path / "a.jpg")[:, 0, 8, 8::16].T * 255
+        torch.testing.assert_close(loaded, torch.from_numpy(colours).float(), rtol=0, atol=12)
+
+    def test_one_bit(self, tmp_path: Path) -> None:
+        Image.fromarray(np.array([[0, 255], [255, 0]], dtype=np.uint8)).convert("1").save(tmp_path / "a.png")
+        assert load_picture(tmp_path / "a.png")[1, 0].tolist() == [[0, 1], [1, 0]]
+
+    @pytest.mark.parametrize("suffix", ["png", "tif"])
+    def test_sixteen_bit_gray_is_a_share_of_65535(self, tmp_path: Path, suffix: str) -> None:
+        values = np.array([[0, 1, 256], [32768, 65534, 65535]], dtype=np.uint16)
+        Image.fromarray(values).save(tmp_path / f"deep.{suffix}")
+        loaded = load_picture(tmp_path / f"deep.{suffix}")
+        assert loaded.shape == (3, 1, 2, 3)
+        assert loaded.dtype == torch.float32
+        for channel in loaded:
+            torch.testing.assert_close(channel[0], torch.from_numpy(values.astype(np.float32)) / 65535)
+
+    def test_sixteen_bit_gray_of_the_other_byte_order(self, tmp_path: Path) -> None:
+        content = struct.pack(">2H", 65535, 256)
+        Image.frombytes("I;16B", (2, 1), content).save(tmp_path / "a.tif")
+        torch.testing.assert_close(load_picture(tmp_path / "a.tif")[0, 0, 0], torch.tensor([1.0, 256 / 65535]))
+
+    def test_sixteen_bit_gray_is_turned_and_may_be_transparent(self, tmp_path: Path) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        image = Image.fromarray(np.array([[100, 65535, 200]], dtype=np.uint16))
+        image.save(tmp_path / "a.png", exif=exif, transparency=200)
+        shades = load_picture(tmp_path / "a.png")[0, 0]
+        torch.testing.assert_close(shades, torch.tensor([[100 / 65535], [1.0], [1.0]]))
+
+    @pytest.mark.parametrize("mode", ["I", "F"])
+    def test_thirty_two_bits_are_refused(self, tmp_path: Path, mode: str) -> None:
+        Image.new(mode, (4, 4)).save(tmp_path / "deep.tif")
+        message = rf"deep\.tif has 32-bit pixels \(mode {mode}\); give 8-bit RGB or 16-bit gray"
+        with pytest.raises(LavinditError, match=message):
+            load_picture(tmp_path / "deep.tif")
 
 
 class TestDamaged:

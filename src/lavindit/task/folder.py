@@ -1,21 +1,51 @@
 """A folder of pairs is a task, with no Python: `NAME_input.png` beside `NAME_target.png`."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from lavindit.codecs import IdentityCodec
-from lavindit.codecs.base import Codec
+from lavindit.codecs import Codec, PanopticCodec, get_codec
 from lavindit.errors import LavinditError
-from lavindit.metrics import RestorationMetric
-from lavindit.pictures import SUFFIXES, center_square, load_picture, stretch
+from lavindit.metrics import JoinedMetric, RowMetric, get_metric
+from lavindit.metrics.networks import available, remedy
 from lavindit.task.contract import Column, Task
+from lavindit.task.folder_natives import FOLDER_CODECS, Fit, read_truth, square_picture
+from lavindit.task.folder_pairs import Files, find_pairs, holds_clip, load_half, name_of
+from lavindit.task.folder_yaml import FILE_NAME, FolderConfig, read_config, suggest
 from lavindit.types import Pair, Scene
 
-INPUT, TARGET = "_input", "_target"
 ASPECT_TOLERANCE = 0.01
+KEPT_BYTES = 2**28
+QUERIES = "test"
+# Metrics that can score the natives of a codec; the first is its default.
+METRICS_OF = {
+    "identity": ("restoration", "pictures", "perceptual", "perceptual_proxy", "distribution"),
+    "depth": ("depth",),
+    "normals": ("normals",),
+    "mask": ("foreground", "edges"),
+    "flow": ("flow",),
+    "palette": ("instances", "video_masks"),
+    "panoptic": ("panoptic", "instances"),
+}
+# Weights without which a metric cannot be made; see `lavindit.metrics.networks`.
+NEEDS = {"perceptual": "lpips", "perceptual_proxy": "perceptual", "distribution": "inception"}
+COLOURED = frozenset({"palette", "panoptic"})
+
+
+@dataclass(frozen=True, eq=False)
+class FolderScene(Scene):
+    """A pair of a folder.
+
+    Attributes:
+        native: Its truth in the codec's units [N, T', H, W].
+        valid: bool [1, T', H, W]; where the truth is known, and the codec can hold it.
+    """
+
+    native: Tensor | None = None
+    valid: Tensor | None = None
 
 
 class FolderSource:
@@ -28,32 +58,49 @@ class FolderSource:
         resolution: Side in pixels.
         fit: "crop" takes the centred square of each, so their aspect ratios have to agree within 1 %; "stretch"
             the whole of each.
+        config: What the folder says about itself.
+        prefix: Before the pairs' names, so that those of another part of the folder are told from them.
     """
 
     provides = frozenset({"target"})
 
-    def __init__(
-        self, pairs: list[tuple[Path, Path]], resolution: int, fit: Literal["crop", "stretch"] = "crop"
-    ) -> None:
-        self.pairs, self.resolution, self.fit = pairs, resolution, fit
+    def __init__(self, pairs: list[Files], resolution: int, fit: Fit, config: FolderConfig, prefix: str = "") -> None:
+        self.pairs, self.resolution, self.config, self.prefix = pairs, resolution, config, prefix
+        self.fit: Fit = fit
+        self._codec = _codec_of(config)
+        self._kept: dict[int, FolderScene] = {}
+        self._room_bytes = KEPT_BYTES
 
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, index: int) -> Scene:
-        """Scene of pair `index`."""
+    def __getitem__(self, index: int) -> FolderScene:
+        """Scene of pair `index`; the first ones asked for are kept in memory, as clips take long to decode."""
+        if index in self._kept:
+            return self._kept[index]
+        scene = self._load(index)
+        size_bytes = sum(value.nbytes for value in vars(scene).values() if isinstance(value, Tensor))
+        if size_bytes <= self._room_bytes:
+            self._kept[index] = scene
+            self._room_bytes -= size_bytes
+        return scene
+
+    def _load(self, index: int) -> FolderScene:
         input_file, target_file = self.pairs[index]
-        picture, target = load_picture(input_file), load_picture(target_file)
-        if self.fit == "crop" and abs(_aspect(picture) / _aspect(target) - 1) > ASPECT_TOLERANCE:
-            sizes = " and ".join(f"{p.shape[3]}x{p.shape[2]}" for p in (picture, target))
+        picture, values = (load_half(path, self.config.frames) for path in self.pairs[index])
+        if self.fit == "crop" and abs(_aspect(picture) / _aspect(values) - 1) > ASPECT_TOLERANCE:
+            sizes = " and ".join(f"{p.shape[3]}x{p.shape[2]}" for p in (picture, values))
             raise LavinditError(
                 f"{input_file} and {target_file.name} differ in size ({sizes}); give both the same aspect ratio"
             )
-        square = center_square if self.fit == "crop" else stretch
-        return Scene(
-            scene_id=input_file.stem.removesuffix(INPUT),
-            rgb=square(picture, self.resolution),
-            target=square(target, self.resolution),
+        size, codec = self.resolution, self._codec
+        native, valid = read_truth(target_file, values, codec, size, self.fit, self.config.colours)
+        return FolderScene(
+            scene_id=self.prefix + name_of(self.pairs[index]),
+            rgb=square_picture(picture, size, self.fit),
+            target=codec.encode(native, valid),
+            native=native,
+            valid=valid,
         )
 
 
@@ -62,68 +109,153 @@ def _aspect(picture: Tensor) -> float:
 
 
 class FolderTask(Task):
-    """The task that a folder of pairs shows. Its answers are pictures, scored as pictures.
+    """The task that a folder of pairs shows; docs/folders.md tells how.
 
     Args:
-        folder: Holds `*_input.*` and `*_target.*` image files.
+        folder: Holds `*_input.*` and `*_target.*`; perhaps a subfolder `test` of the same, whose pairs are the queries
+            of validation and test, and a `task.yaml`.
 
     Raises:
-        LavinditError: The folder is empty, or an input has no target or the other way round.
+        LavinditError: The folder is empty, an input has no target or the other way round, or `task.yaml` is wrong.
     """
 
-    version = 1
-    summary = "Whatever the pairs of a folder show."
     requires = frozenset({"target"})
-    restores = True
-    columns = (
-        Column("psnr", "dB", "max", headline=True),
-        Column("ssim", "1", "max"),
-        Column("mse", "1", "min"),
-    )
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
-        self.name = self.folder.resolve().name
         self.pairs = find_pairs(self.folder)
+        self.config = read_config(self.folder)
+        self.queries = self._find_queries()
+        self.name = self.config.name
+        try:
+            codec = _codec_of(self.config)
+            parts = _metrics_of(self.config, codec)
+        except LavinditError as error:
+            raise LavinditError(f"{self.folder / FILE_NAME}: {error}") from error
+        self._frames = [self.config.frames if holds_clip(half) else 1 for half in self.pairs[0]]
+        # A folder's own, where a plugin's are those of its class.
+        vars(self).update(
+            version=self.config.version,
+            summary=self.config.summary,
+            modality="image" if self.target_frames == 1 else "video",
+            columns=_columns_of(parts),
+            restores=codec.name == "identity" and self.input_frames == self.target_frames,
+            context=self._context(),
+            protocol=self._protocol(),
+        )
 
-    def make_source(self, split: str, resolution: int, fit: Literal["crop", "stretch"] = "crop") -> FolderSource:
-        """All pairs of the folder, whatever the split: a folder that shows a task has no test set."""
-        return FolderSource(self.pairs, resolution, fit)
+    @property
+    def input_frames(self) -> int:
+        """Frames of an input."""
+        return self._frames[0]
 
-    def make_codec(self, generator: torch.Generator) -> Codec:
-        """Pictures are their own native."""
-        return IdentityCodec()
+    @property
+    def target_frames(self) -> int:
+        """Frames of a target."""
+        return self._frames[1]
+
+    def make_source(self, split: str, resolution: int, fit: Fit = "crop") -> FolderSource:
+        """Its pairs; those of `test` for the splits "val" and "test", where there is such a subfolder."""
+        if split == "train" or not self.queries:
+            return FolderSource(self.pairs, resolution, fit, self.config)
+        return FolderSource(self.queries, resolution, fit, self.config, f"{QUERIES}/")
+
+    def make_codec(self, scenes: Sequence[Scene], generator: torch.Generator) -> Codec:
+        """The codec that `task.yaml` names; a palette draws its colours anew."""
+        return _codec_of(self.config, generator)
 
     def make_pair(self, scene: Scene, codec: Codec, generator: torch.Generator) -> Pair:
         """The pair as it lies in the folder."""
-        assert scene.target is not None
-        valid = torch.ones_like(scene.target[:1], dtype=torch.bool)
-        return Pair(scene.rgb, codec.encode(scene.target, valid), scene.target, valid)
+        assert isinstance(scene, FolderScene)
+        assert scene.native is not None
+        assert scene.valid is not None
+        return Pair(scene.rgb, codec.encode(scene.native, scene.valid), scene.native, scene.valid)
 
-    def make_metric(self) -> RestorationMetric:
-        """Fidelity of pictures."""
-        return RestorationMetric()
+    def make_metric(self) -> RowMetric:
+        """The metrics that `task.yaml` names, or the codec's own."""
+        parts = _metrics_of(self.config, _codec_of(self.config))
+        return parts[0] if len(parts) == 1 else JoinedMetric(*parts)
+
+    def _find_queries(self) -> list[Files]:
+        if not (self.folder / QUERIES).is_dir():
+            return []
+        queries = find_pairs(self.folder / QUERIES)
+        for side in range(2):
+            ours, theirs = self.pairs[0][side], queries[0][side]
+            if holds_clip(ours) != holds_clip(theirs):
+                raise LavinditError(f"of {ours} and {theirs} one is a clip; give all pairs of a folder one kind")
+        return queries
+
+    def _context(self) -> str:
+        """The choice of context as `lavindit.task.context` reads it."""
+        if isinstance(self.config.context, str):
+            return self.config.context
+        names = [name_of(pair) for pair in self.pairs]
+        for name in self.config.context:
+            if name not in names:
+                hint = suggest(name, names)
+                raise LavinditError(f"{self.folder / FILE_NAME}: context: there is no pair {name!r}{hint}")
+        return f"fixed:{','.join(str(names.index(name)) for name in self.config.context)}"
+
+    def _protocol(self) -> str:
+        """How its figures are measured."""
+        if self.queries:
+            return f"Queries: the {len(self.queries)} pairs of {QUERIES}/; context: the other {len(self.pairs)}."
+        return (
+            f"Queries: all {len(self.pairs)} pairs, with others of them as context. There is no subfolder {QUERIES}/: "
+            "a model that was trained on this folder is scored on what it has seen."
+        )
 
 
-def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
-    """Input and target files of a folder, sorted by name.
+def _codec_of(config: FolderConfig, generator: torch.Generator | None = None) -> Codec:
+    """The codec that a config names."""
+    name, options = config.codec
+    if name not in FOLDER_CODECS:
+        raise LavinditError(f"codec: no codec of folders is called {name!r}{suggest(name, list(FOLDER_CODECS))}")
+    if config.colours and name != "palette":
+        raise LavinditError(f"colours: codec {name!r} has no use for them; they are for codec: palette")
+    if "generator" in options:
+        raise LavinditError(f"codec: {name!r} draws from the episode's generator; leave `generator` out")
+    options = dict(options)
+    if config.colours:
+        options.setdefault("colours", sum(any(colour) for colour in config.colours))
+    if name in COLOURED:
+        options["generator"] = generator
+    try:
+        return get_codec(name, **options)
+    except LavinditError as error:
+        raise LavinditError(f"codec: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise LavinditError(f"codec: {name!r} cannot take {config.codec[1]}: {error}") from error
 
-    Raises:
-        LavinditError: No pairs, or a half of one.
-    """
-    files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+
+def _metrics_of(config: FolderConfig, codec: Codec) -> list[RowMetric]:
+    """Fresh metrics, without those whose weights are not here."""
+    fitting = METRICS_OF[codec.name]
+    found: list[RowMetric] = []
+    missing: list[str] = []
+    for name, options in config.metrics or ((fitting[0], {}),):
+        if name not in fitting:
+            raise LavinditError(f"metrics: {name!r} cannot score codec {codec.name!r}{suggest(name, list(fitting))}")
+        if name == "panoptic" and isinstance(codec, PanopticCodec):
+            options = {"things": codec.things, "stuff": codec.stuff} | options
+        if name in NEEDS and not available(NEEDS[name]):
+            missing.append(NEEDS[name])
             continue
-        if path.stem in files and path.stem.endswith((INPUT, TARGET)):
-            raise LavinditError(f"{files[path.stem]} and {path.name} are one half of the same pair; remove one of them")
-        files[path.stem] = path
-    inputs = [stem for stem in files if stem.endswith(INPUT)]
-    for stem in files:
-        for own, other in ((INPUT, TARGET), (TARGET, INPUT)):
-            if stem.endswith(own) and stem.removesuffix(own) + other not in files:
-                wanted = folder / (stem.removesuffix(own) + other + files[stem].suffix)
-                raise LavinditError(f"{files[stem]} has no partner; add {wanted} or remove the file")
-    if not inputs:
-        raise LavinditError(f"no pairs in {folder}; a task folder holds NAME{INPUT}.png and NAME{TARGET}.png files")
-    return [(files[stem], files[stem.removesuffix(INPUT) + TARGET]) for stem in inputs]
+        try:
+            found.append(get_metric(name, **options))
+        except LavinditError as error:
+            raise LavinditError(f"metrics: {error}") from error
+    if not found:
+        raise LavinditError(f"metrics: {remedy(missing[0])}")
+    JoinedMetric(*found)  # refuses two of a name
+    return found
+
+
+def _columns_of(metrics: list[RowMetric]) -> tuple[Column, ...]:
+    """A column for each figure, the first as headline. What is best at 0 is an error: smaller is better."""
+    keys = [key for m in metrics for key in zip(m.names, m.units, m.ideals, strict=True)]
+    return tuple(
+        Column(name, unit, "min" if ideal == 0 else "max", headline=number == 0)
+        for number, (name, unit, ideal) in enumerate(keys)
+    )
