@@ -1,5 +1,7 @@
 """Edge detection: Canny edges by example."""
 
+from collections.abc import Sequence
+
 import torch
 from skimage.feature import canny
 
@@ -24,7 +26,7 @@ class EdgeDetection(Task):
         "Where edges are dense an all-white picture scores well (0.55 on the embedded world): read the MSE beside it."
     )
 
-    def make_codec(self, generator: torch.Generator) -> Codec:
+    def make_codec(self, scenes: Sequence[Scene], generator: torch.Generator) -> Codec:
         """White edges on black."""
         return MaskCodec()
 

@@ -1,11 +1,14 @@
 """Foreground segmentation: never trained on, learned from the pairs alone."""
 
+from collections.abc import Sequence
+
 import torch
 
 from lavindit.codecs import MaskCodec
 from lavindit.codecs.base import Codec
 from lavindit.metrics import ForegroundMetric
 from lavindit.task import Column, Task
+from lavindit.task.segments import labelled_of
 from lavindit.types import Pair, Scene
 
 
@@ -22,16 +25,16 @@ class ForegroundSegmentation(Task):
         "Intersection over union of the answer above 0.5, summed over queries of a class and averaged over classes. "
         "On the embedded world all objects are one class."
     )
+    citation = "Protocol: Shaban et al., BMVC 2017 (Pascal-5i)."
 
-    def make_codec(self, generator: torch.Generator) -> Codec:
+    def make_codec(self, scenes: Sequence[Scene], generator: torch.Generator) -> Codec:
         """White objects on black."""
         return MaskCodec()
 
     def make_pair(self, scene: Scene, codec: Codec, generator: torch.Generator) -> Pair:
         """Picture and the union of its objects."""
         assert scene.instance_ids is not None
-        native = (scene.instance_ids > 0).float()
-        valid = torch.ones_like(native, dtype=torch.bool)
+        native, valid = (scene.instance_ids > 0).float(), labelled_of(scene)
         return Pair(scene.rgb, codec.encode(native, valid), native, valid)
 
     def make_metric(self) -> ForegroundMetric:

@@ -14,7 +14,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from lavindit.clips import save_clip
 from lavindit.pictures import save_array, save_picture
+
+CLIP_FRAMES = 13
+"""Frames of a clip where nothing else is said: 4k + 1, as the VAE compresses time by four after the first frame."""
 
 
 class Codec(Protocol):
@@ -24,11 +28,11 @@ class Codec(Protocol):
     unit: str
 
     def encode(self, native: Tensor, valid: Tensor) -> Tensor:
-        """Native [N, T, H, W] and valid [1, T, H, W] -> picture [3, T, H, W] in [0, 1]."""
+        """Native [N, T, H, W] (or a list of things) and valid [1, T, H, W] -> picture [3, T, H, W] in [0, 1]."""
         ...
 
     def decode(self, picture: Tensor) -> Tensor:
-        """Picture [3, T, H, W] -> native [N, T, H, W]."""
+        """Picture [3, T, H, W] -> native [N, T, H, W] (or a list of things)."""
         ...
 
 
@@ -39,10 +43,12 @@ class Scene:
     Attributes:
         scene_id: Name, unique within the source.
         rgb: Picture [3, T, H, W].
-        depth_m: Distance along the optical axis in metres [1, T, H, W]; inf where the ray meets nothing.
+        depth_m: Distance along the optical axis in metres [1, T, H, W]; inf where the ray meets nothing, NaN where it
+            is not known.
         normals: Camera-space unit normals [3, T, H, W], x right, y up, z towards the camera; 0 where none.
-        instance_ids: int64 [1, T, H, W]; 0 is background (ground, walls, sky).
-        class_ids: int64 [1, T, H, W]; 0 is background.
+        instance_ids: int64 [1, T, H, W], over all things of the scene; 0 is stuff (ground, walls, sky).
+        class_ids: int64 [1, T, H, W]; things and stuff have a class, 0 is unlabelled.
+        labelled: bool [1, T, H, W]: whether the ids are known (not so in crowds, say); None: everywhere.
         keypoints_px: [M, J, T, 3]: x, y in pixels (pixel centres at integers) and visibility
             (0 outside the frame, 1 hidden, 2 visible), for M figures of J joints.
         flow_px: [2, T, H, W], (dx, dy) in pixels from frame i to i + 1; the last frame is NaN.
@@ -56,6 +62,7 @@ class Scene:
     normals: Tensor | None = None
     instance_ids: Tensor | None = None
     class_ids: Tensor | None = None
+    labelled: Tensor | None = None
     keypoints_px: Tensor | None = None
     flow_px: Tensor | None = None
     occluded: Tensor | None = None
@@ -68,6 +75,9 @@ class Scene:
 
 class Source(Protocol):
     """A map-style dataset of scenes; scene i is always the same.
+
+    A source may have a method `group_of(index) -> int | None`: scenes of another group cannot show this one its task
+    (another class of Pascal-5i, say).
 
     Attributes:
         provides: Fields of `Scene` that every scene of it has besides rgb.
@@ -87,7 +97,7 @@ class Pair:
     Attributes:
         input: Picture [3, T, H, W].
         target: Picture [3, T', H, W], the codec's encoding of `native`.
-        native: The truth in native units [N, T', H, W].
+        native: The truth in native units [N, T', H, W], or the list of things of a codec that is not pixelwise.
         valid: bool [1, T', H, W]; pixels whose truth is known. Only these are scored.
         meta: What else a metric or a report may want (scene id, class, ...).
     """
@@ -109,6 +119,8 @@ class Episode:
         pairs: The K context pairs, in order.
         query: The query as a pair; its target is the truth, which only training and scoring may look at.
         codec: The codec of this episode.
+        number: Number of the query in its test list; in training, of the episode in its stream.
+        draw: Number of the context draw.
     """
 
     task: str
@@ -116,6 +128,8 @@ class Episode:
     pairs: tuple[Pair, ...]
     query: Pair
     codec: Codec
+    number: int = 0
+    draw: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +150,11 @@ class EpisodeBatch:
     def tasks(self) -> list[str]:
         """Task name of each episode."""
         return [episode.task for episode in self.episodes]
+
+    @property
+    def numbers(self) -> list[int]:
+        """Number of each episode."""
+        return [episode.number for episode in self.episodes]
 
     @property
     def sample_ids(self) -> list[str]:
@@ -170,7 +189,7 @@ class Prediction:
     Attributes:
         task: Name of the task, or of the folder, that was shown.
         sample_id: Name of the query.
-        image: Picture [3, T, H, W], cropped back to the query's own size.
+        image: Picture or clip [3, T, H, W], cropped back to the query's own size.
         native: The answer in the codec's units [N, T, H, W].
         unit: Unit of `native`, as the codec states it.
         seconds: Time it took, shared evenly over the batch it was computed in.
@@ -184,11 +203,20 @@ class Prediction:
     seconds: float
 
     def save(self, path: Path | str, native: bool = False) -> None:
-        """Write the picture as PNG, and with `native` the native values beside it as .npy.
+        """Write the picture, and with `native` the native values beside it as .npy.
+
+        Args:
+            path: `NAME.png` (a clip becomes a film strip), or for a clip `NAME.mp4` or, without a suffix, a folder of
+                frames.
+            native: Also write the values in native units.
 
         Raises:
             LavinditError: The folder cannot be written to.
         """
-        save_picture(self.image, path)
+        path = Path(path)
+        if path.suffix.lower() == ".png":
+            save_picture(self.image, path)
+        else:
+            save_clip(self.image, path)
         if native:
-            save_array(self.native, Path(path).with_suffix(".npy"))
+            save_array(self.native, path.with_name(path.stem + ".npy"))

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from lavindit.data import SourceConfig, draw_context, source_for
+from lavindit.data import SourceConfig, source_for
 from lavindit.data.episodes import collate
 from lavindit.errors import LavinditError
 from lavindit.flow import seeded_noise
@@ -20,9 +20,11 @@ from lavindit.inference.sampler import posterior_noise, sample_latents
 from lavindit.models import STVAE, JDiT, JDiTConfig
 from lavindit.pictures import load_picture, save_picture, truncate
 from lavindit.task import FolderTask
+from lavindit.task.context import RandomContext, choose_scenes
 from lavindit.types import Episode, EpisodeBatch, LatentEpisode, Prediction
 
 SIZE = 64
+WITH_REPLACEMENT = RandomContext(replacement=True)
 SHIFT, SCALE = 0.032470703125, 1.08936170213
 TABLE = torch.tensor(
     [
@@ -183,9 +185,10 @@ class TestPosterior:
     def episodes(folder: Path) -> list[Episode]:
         task = FolderTask(folder)
         generator = torch.Generator().manual_seed(0)
-        codec = task.make_codec(generator)
+        codec = task.make_codec([], generator)
         source = source_for(task, "train", SourceConfig(resolution=SIZE, fit="stretch"))
-        pairs = draw_context(task, source, codec, 3, generator)
+        scenes = choose_scenes(RandomContext(), task, source, 3, generator)
+        pairs = tuple(task.make_pair(scene, codec, generator) for scene in scenes)
         return [Episode("shown", name, pairs[:2], pairs[2], codec) for name in "ab"]
 
     @torch.no_grad()
@@ -257,9 +260,8 @@ class TestFolders:
 
         def draw(seed: int, pairs: int, **options: object) -> list[int]:
             generator = torch.Generator().manual_seed(seed)
-            codec = task.make_codec(generator)
-            found = draw_context(task, source, codec, pairs, generator, replacement=True, **options)  # pyright: ignore
-            return [next(i for i, scene in enumerate(scenes) if torch.equal(pair.input, scene)) for pair in found]
+            found = choose_scenes(WITH_REPLACEMENT, task, source, pairs, generator, **options)  # pyright: ignore
+            return [next(i for i, rgb in enumerate(scenes) if torch.equal(scene.rgb, rgb)) for scene in found]
 
         draws = [draw(seed, 4) for seed in range(30)]
         assert draws[0] == draw(0, 4)
@@ -272,10 +274,10 @@ class TestFolders:
         for part in ("input", "target"):
             write_image(tmp_path / f"only_{part}.png", 8, 8, 0)
         task, generator = FolderTask(tmp_path), torch.Generator()
-        source, codec = task.make_source("train", 16), task.make_codec(generator)
-        assert len(draw_context(task, source, codec, 5, generator, replacement=True)) == 5
+        source = task.make_source("train", 16)
+        assert len(choose_scenes(WITH_REPLACEMENT, task, source, 5, generator)) == 5
         with pytest.raises(LavinditError, match="can show 0 pairs"):
-            draw_context(task, source, codec, 5, generator, exclude="only", replacement=True)
+            choose_scenes(WITH_REPLACEMENT, task, source, 5, generator, exclude="only")
 
     def test_sizes(self, tmp_path: Path) -> None:
         write_image(tmp_path / "a_input.png", 200, 100, 0)
@@ -305,7 +307,7 @@ class TestFolders:
         source = task.make_source("train", 16)
         assert sorted(source[index].scene_id for index in range(len(source))) == sorted(names)
         generator = torch.Generator()
-        assert len(draw_context(task, source, task.make_codec(generator), 4, generator)) == 4
+        assert len(choose_scenes(RandomContext(), task, source, 4, generator)) == 4
 
     def test_two_files_of_one_half(self, tmp_path: Path) -> None:
         for name in ("a_input.png", "a_input.jpg", "a_target.png"):

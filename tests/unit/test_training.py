@@ -138,7 +138,11 @@ def test_drops_are_the_same_however_many_processes_there_are(tiny_vae_dir):
     def drops(processes: int) -> list[Drops]:
         module._trainer = SimpleNamespace(world_size=processes)  # pyright: ignore
         share = 8 // processes
-        return [module._drops(range(8 + r * share, 8 + (r + 1) * share)) for r in range(processes)]
+        found = []
+        for rank in range(processes):
+            module._trainer.global_rank = rank  # pyright: ignore
+            found.append(module._drops(range(8 + rank * share, 8 + (rank + 1) * share)))
+        return found
 
     (alone,) = drops(1)
     shared = drops(4)

@@ -17,7 +17,7 @@ COMMANDS = {
     "predict": ("train", "run_trainer"),
     "report": ("tools", "run_report"),
     "apply": ("tools", "run_apply"),
-    "tasks": ("tools", "run_tasks"),
+    "tasks": ("tasks", "run_tasks"),
     "plan": ("plan", "run_plan"),
     "import-official": ("interop", "run_import_official"),
     "export-official": ("interop", "run_export_official"),
@@ -33,7 +33,7 @@ commands:
   predict    answers to the test episodes as pictures
   report     tables and one HTML page from a result:   lavindit report RUN
   apply      answer your own pictures:        lavindit apply --task depth_estimation --query photo.jpg --out answers
-  tasks      the registered tasks, or one of them
+  tasks      the registered tasks, one of them, what it can reach at best, or a new one:   lavindit tasks new NAME
   plan       memory, FLOPs and time of a training:   lavindit plan --size 3.4b --resolution 512 --devices 64
   import-official   a model directory of released weights:   lavindit import-official --dit F --vae F --out DIR
   export-official   released weights of a model directory:   lavindit export-official --model DIR --dit F --vae F

@@ -1,4 +1,4 @@
-"""`lavindit tasks | apply | report`."""
+"""`lavindit apply | report`."""
 
 import argparse
 import os
@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from lavindit import __version__
+from lavindit.clips import is_clip
 from lavindit.errors import LavinditError
 from lavindit.inference import PRESETS, Engine, Options, Settings, load, write_strip
 from lavindit.inference.engine import Answer
@@ -23,7 +22,8 @@ from lavindit.pictures import Fit
 from lavindit.report import current_command, current_commit, describe_machine, write_report
 from lavindit.report.schema import RESULT_NAME, Application, RunResult, read_result, write_result
 from lavindit.report.terminal import print_result
-from lavindit.task import Task, all_tasks, get_task
+from lavindit.task import Task, get_task
+from lavindit.task.context import CHOICES
 
 MODEL_VARIABLE = "LAVINDIT_MODEL"
 DEFAULT_MODEL = Path("runs/demo/model")
@@ -36,43 +36,6 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Raise instead of printing the usage."""
         raise LavinditError(f"{message}; see `{self.prog} --help`")
-
-
-def run_tasks(arguments: list[str]) -> None:
-    """List all tasks, or tell about one."""
-    parser = Parser("lavindit tasks", description="The registered tasks, or one of them.")
-    parser.add_argument("name", nargs="?", help="a task, a plugin file or a folder of pairs")
-    chosen = parser.parse_args(arguments)
-    console = Console()
-    if chosen.name is not None:
-        _print_task(get_task(chosen.name), console)
-        return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("task", "v", "modality", "headline", "trained", "summary"):
-        table.add_column(heading, overflow="fold")
-    for task in all_tasks().values():
-        column = task.headline
-        arrow = "↑" if column.direction == "max" else "↓"
-        trained = "held out" if task.held_out else "yes"
-        table.add_row(task.name, str(task.version), task.modality, f"{column.metric} {arrow}", trained, task.summary)
-    console.print(table)
-
-
-def _print_task(task: Task, console: Console) -> None:
-    console.print(f"[bold]{task.name}[/bold] (version {task.version}, {task.modality})")
-    console.print(task.summary)
-    for column in task.columns:
-        best = "higher is better" if column.direction == "max" else "lower is better"
-        unit = "" if column.unit == "1" else f" {column.unit}"
-        console.print(f"  {column.metric}{unit}: {best}{', headline' if column.headline else ''}")
-    for label, text in (
-        ("needs", ", ".join(sorted(task.requires - {"target"})) or "pictures only"),
-        ("training", "held out" if task.held_out else "joins the mixture of a config that names it"),
-        ("protocol", task.protocol),
-        ("source", task.citation),
-    ):
-        if text:
-            console.print(f"{label}: {text}")
 
 
 def run_report(arguments: list[str]) -> None:
@@ -91,11 +54,12 @@ def run_apply(arguments: list[str]) -> None:
     chosen = _apply_parser().parse_args(arguments)
     if chosen.preset is not None:
         find_preset(chosen.preset)  # a slip is told before anything is loaded
-    files = _answer_files(chosen)
-    engine = load(_find_model(chosen.model), _find_device(chosen.device), PRECISIONS[chosen.precision])
     task = get_task(chosen.task)
+    files = _answer_files(chosen, task)
+    engine = load(_find_model(chosen.model), _find_device(chosen.device), PRECISIONS[chosen.precision])
     options = Options(
         pairs=chosen.pairs,
+        context=chosen.context,
         resolution=chosen.resolution,
         fit=chosen.fit,
         steps=chosen.steps,
@@ -120,7 +84,8 @@ def run_apply(arguments: list[str]) -> None:
             print(f"  {figure.metric} {figure.answer:.4g}{beside}")
         strip = write_strip(episode, answer.square, run, "pictures/applied", with_truth=chosen.corrupt)
         applications.append(Application(episode.task, episode.sample_id, strip, answer.prediction.seconds, figures))
-    _record_applications(run, applications, engine, settings, chosen.precision)
+    used = _flat(settings) | {"context": settings.context or task.context, "precision": chosen.precision}
+    _record_applications(run, applications, engine, used)
     print(f"added to {run / RESULT_NAME}; `lavindit report {run}` makes pages of it")
 
 
@@ -135,15 +100,17 @@ def _print_notes(engine: Engine, task: Task, settings: Settings, asked_size: boo
         print(f"lavindit: note: {note}", file=sys.stderr)
 
 
-def answer_file(out: Path, query: Path, task: str) -> Path:
-    """Where the answer to a query goes; `task` is a name, a plugin file or a folder."""
-    path = Path(task)
-    return out / f"{query.stem}_{path.stem if path.suffix == '.py' else path.resolve().name}.png"
+def answer_file(out: Path, query: Path, task: Task) -> Path:
+    """Where the answer to a query goes: an image, a video, or for a folder of frames a folder of frames."""
+    video = ".mp4" if is_clip(query) or task.target_frames > 1 else ".png"
+    suffix = "" if query.is_dir() else video
+    name = f"{query.stem}_{task.name}"
+    return out / (name + suffix if suffix else name.replace(".", "_"))  # a folder's name must look like one
 
 
-def _answer_files(chosen: argparse.Namespace) -> list[Path]:
+def _answer_files(chosen: argparse.Namespace, task: Task) -> list[Path]:
     """A free file for each answer."""
-    files = [answer_file(chosen.out, query, chosen.task) for query in chosen.query]
+    files = [answer_file(chosen.out, query, task) for query in chosen.query]
     clashing = sorted({str(path) for path in files if files.count(path) > 1})
     if clashing:
         raise LavinditError(f"two queries would be written to {clashing[0]}; give them different names")
@@ -167,12 +134,22 @@ def _size_note(answer: Answer, settings: Settings) -> str:
 def _apply_parser() -> Parser:
     parser = Parser("lavindit apply", description="Answer your own pictures, as the task's pairs show.")
     parser.add_argument("--task", required=True, help="a task, a plugin file or a folder of pairs")
-    parser.add_argument("--query", required=True, nargs="+", type=Path, metavar="FILE", help="image files of any size")
+    parser.add_argument(
+        "--query",
+        required=True,
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="images, videos or folders of frames, of any size and length",
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the answers")
     parser.add_argument("--model", type=Path, help=f"model directory; default: ${MODEL_VARIABLE}, else {DEFAULT_MODEL}")
     known = ", ".join(PRESETS)
     parser.add_argument("--preset", metavar="NAME", help=f"{known}: what the options below start from")
     parser.add_argument("--pairs", type=int, metavar="K", help="context pairs (default 4)")
+    parser.add_argument(
+        "--context", metavar="HOW", help=f"how they are chosen: {', '.join(CHOICES)} (default: as the task says)"
+    )
     parser.add_argument("--steps", type=int, metavar="N", help="solver steps (default: the model's)")
     parser.add_argument("--guidance", type=float, help="guidance scale (default: the model's)")
     parser.add_argument(
@@ -230,9 +207,7 @@ def _flat(settings: Settings) -> dict[str, Any]:
     return chosen.pop("sampling") | chosen
 
 
-def _record_applications(
-    run: Path, applications: list[Application], engine: Engine, settings: Settings, precision: str
-) -> None:
+def _record_applications(run: Path, applications: list[Application], engine: Engine, settings: dict[str, Any]) -> None:
     """Add applications to a run's result, in place of earlier ones of the same task and query."""
     path = run / RESULT_NAME
     if path.exists():
@@ -241,11 +216,11 @@ def _record_applications(
         result = RunResult(
             lavindit_version=__version__,
             command=current_command(),
-            seed=settings.sampling.seed,
+            seed=settings["seed"],
             commit=current_commit(),
             machine=describe_machine(),
             model={"kind": "jdit", **engine.info},
-            settings=_flat(settings) | {"precision": precision},
+            settings=settings,
             data={},
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             tasks=[],

@@ -1,5 +1,6 @@
 """`lavindit fit | validate | test | predict`: LightningCLI, and what every run gets."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -201,7 +202,8 @@ def run_trainer(arguments: list[str]) -> None:
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     given = list(sys.argv)
-    sys.argv = [sys.argv[0], *expand_configs(arguments)]  # LightningCLI wants its arguments there
+    # LightningCLI wants its arguments there.
+    sys.argv = [sys.argv[0], *name_tasks(expand_configs(arguments))]
     try:
         LavinditCLI(
             given,
@@ -221,6 +223,23 @@ def run_trainer(arguments: list[str]) -> None:
         if FinalState.interrupted:
             raise KeyboardInterrupt from None
         raise
+
+
+def name_tasks(arguments: list[str]) -> list[str]:
+    """Write `--task A --task B` as `--data.tasks=[A,B]`, and `--data.root P` as `--data.source.root P`."""
+    tasks: list[str] = []
+    rest: list[str] = []
+    waiting = list(arguments)
+    while waiting:
+        name, equals, value = waiting.pop(0).partition("=")
+        if name == "--task":
+            if not equals and not waiting:
+                raise LavinditError("--task needs a task, a plugin file or a folder")
+            tasks.append(value if equals else waiting.pop(0))
+        else:
+            short = {"--data.root": "--data.source.root"}.get(name, name)
+            rest.append(short + equals + value)
+    return rest + ([f"--data.tasks={json.dumps(tasks)}"] if tasks else [])
 
 
 def _essence(message: str) -> str:

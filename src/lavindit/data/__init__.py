@@ -1,6 +1,6 @@
 """Data: the embedded world, photographs, episodes, the mixture and the data module."""
 
-from lavindit.data.episodes import EpisodeMaker, collate, draw_context
+from lavindit.data.episodes import EpisodeMaker, collate
 from lavindit.data.mixture import EpisodeMixture, EpisodeTest, ShareSampler, StreamSampler
 from lavindit.data.module import EpisodeData
 from lavindit.data.photos import PhotoSource, bundled_photo
@@ -17,6 +17,5 @@ __all__ = [
     "StreamSampler",
     "bundled_photo",
     "collate",
-    "draw_context",
     "source_for",
 ]

@@ -1,15 +1,16 @@
 """From scenes to episodes, and from episodes to batches."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
-from lavindit.codecs.base import Codec
 from lavindit.data.sources import SourceConfig, source_for
 from lavindit.errors import LavinditError
 from lavindit.flow.noise import seed_from
 from lavindit.task import Task
-from lavindit.types import Episode, EpisodeBatch, Pair, Source
+from lavindit.task.context import ContextChoice, RandomContext, choose_scenes, group_of, plain_input
+from lavindit.types import Codec, Episode, EpisodeBatch, Pair, Scene, Source
 
 
 class EpisodeMaker:
@@ -19,62 +20,90 @@ class EpisodeMaker:
         task: The task.
         split: Split of the queries.
         config: The framework's scenes.
+        choice: How the context is chosen; None: at random.
     """
 
-    def __init__(self, task: Task, split: str, config: SourceConfig) -> None:
-        self.task, self.split = task, split
+    def __init__(self, task: Task, split: str, config: SourceConfig, choice: ContextChoice | None = None) -> None:
+        self.task, self.split, self.choice = task, split, choice or RandomContext()
         self.queries: Source = source_for(task, split, config)
         self.context: Source = source_for(task, "train", config)
+        self._accepted: list[int] = []
+        self._looked_at = 0
 
     def __len__(self) -> int:
         return len(self.queries)
 
-    def episode(self, query: int, pairs: int, seed: int) -> Episode:
-        """Episode of query scene `query` with `pairs` context pairs; the same arguments give the same episode.
+    def accepted(self, count: int) -> list[int]:
+        """The first `count` scenes of the split that the task accepts, or as many as there are.
 
         Raises:
-            LavinditError: There are not enough scenes for the context.
+            LavinditError: There is none.
+        """
+        if type(self.task).accepts is Task.accepts:
+            return list(range(min(count, len(self.queries))))
+        while len(self._accepted) < count and self._looked_at < len(self.queries):
+            if self.task.accepts(self.queries[self._looked_at]):
+                self._accepted.append(self._looked_at)
+            self._looked_at += 1
+        if not self._accepted:
+            raise LavinditError(f"task {self.task.name} accepts none of the {len(self.queries)} {self.split} scenes")
+        return self._accepted[:count]
+
+    def next_accepted(self, scene: int) -> int:
+        """The first scene that the task accepts from number `scene` on, around the end.
+
+        Raises:
+            LavinditError: There is none.
+        """
+        for step in range(len(self.queries)):
+            index = (scene + step) % len(self.queries)
+            if self.task.accepts(self.queries[index]):
+                return index
+        raise LavinditError(f"task {self.task.name} accepts none of the {len(self.queries)} {self.split} scenes")
+
+    def episode(self, query: int, pairs: int, seed: int, draw: int = 0, number: int | None = None) -> Episode:
+        """Episode of query scene `query` with `pairs` context pairs; the same arguments give the same episode.
+
+        Another `draw` shows the same query, asked in the same way, with another context and other noise.
+
+        Raises:
+            LavinditError: There are not enough scenes for the context, or the task fails on a scene.
         """
         sample_id = f"{self.task.name}/{self.split}/{query}"
-        generator = torch.Generator().manual_seed(seed_from("episode", seed, sample_id))
-        codec = self.task.make_codec(generator)
-        scene = self.queries[query]
-        pair = self.task.make_pair(scene, codec, generator)
-        context = draw_context(self.task, self.context, codec, pairs, generator, exclude=scene.scene_id)
-        return Episode(self.task.name, sample_id, context, pair, codec)
+        own = torch.Generator().manual_seed(seed_from("query", seed, sample_id))
+        drawn = torch.Generator().manual_seed(seed_from("context", seed, sample_id, draw))
+        scene, picture = self.queries[query], None
+        if pairs and self.choice.by_query:
+            picture = plain_input(self.task, scene)
+        group = group_of(self.queries, query)
+        shown = choose_scenes(self.choice, self.task, self.context, pairs, drawn, scene.scene_id, group, picture)
+        codec = guarded_codec(self.task, [*shown, scene], own)
+        pair = guarded_pair(self.task, scene, codec, own)
+        if group is not None:
+            pair = replace(pair, meta={**pair.meta, "class_id": group})
+        context = tuple(guarded_pair(self.task, other, codec, drawn) for other in shown)
+        name = f"{sample_id}/draw{draw}" if draw else sample_id
+        return Episode(self.task.name, name, context, pair, codec, query if number is None else number, draw)
 
 
-def draw_context(
-    task: Task,
-    source: Source,
-    codec: Codec,
-    pairs: int,
-    generator: torch.Generator,
-    exclude: str | None = None,
-    replacement: bool = False,
-) -> tuple[Pair, ...]:
-    """Draw `pairs` pairs of a task from a source, never the scene named `exclude`.
+def guarded_codec(task: Task, scenes: Sequence[Scene], generator: torch.Generator) -> Codec:
+    """`task.make_codec`; whatever goes wrong names the task."""
+    try:
+        return task.make_codec(scenes, generator)
+    except Exception as error:
+        raise LavinditError(f"task {task.name} fails to make a codec: {_reason(error)}") from error
 
-    With `replacement` the same scene may come several times, so that one is enough for any number of pairs.
 
-    Raises:
-        LavinditError: The source has too few scenes.
-    """
-    if pairs == 0:
-        return ()
-    wanted = len(source) if replacement else min(pairs + 1, len(source))
-    chosen = list(task.choose_context(len(source), wanted, generator))
-    found: list[Pair] = []
-    while chosen:
-        place = int(torch.randint(len(chosen), (), generator=generator)) if replacement else 0
-        scene = source[chosen[place]]
-        if scene.scene_id != exclude:
-            found.append(task.make_pair(scene, codec, generator))
-        if len(found) == pairs:
-            return tuple(found)
-        if not replacement or scene.scene_id == exclude:
-            del chosen[place]
-    raise LavinditError(f"task {task.name} can show {len(found)} pairs beside the query, {pairs} were asked for")
+def guarded_pair(task: Task, scene: Scene, codec: Codec, generator: torch.Generator) -> Pair:
+    """`task.make_pair`; whatever goes wrong names the task and the scene."""
+    try:
+        return task.make_pair(scene, codec, generator)  # pyright: ignore[reportArgumentType]
+    except Exception as error:
+        raise LavinditError(f"task {task.name} fails on scene {scene.scene_id}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, LavinditError) else f"{type(error).__name__}: {error}"
 
 
 def collate(episodes: Sequence[Episode]) -> EpisodeBatch:

@@ -2,8 +2,10 @@
 
 import itertools
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from lavindit.data.episodes import EpisodeMaker, collate
@@ -14,13 +16,16 @@ from lavindit.types import Episode, EpisodeBatch
 class EpisodeMixture(Dataset[EpisodeBatch]):
     """Episode e of training is always the same: task, scene, context come from (seed, e) alone, K from (seed, step).
 
-    Step i holds episodes i B to (i + 1) B - 1, shared evenly by the processes. So a run sees the same episodes however
-    many processes there are, and one that is resumed at step i sees what an undisturbed one would have seen.
+    Step i holds episodes i B, i B + 1, ..., all of one shape (images, clips, ...: a bucket), shared evenly by the
+    processes; B of them where they are images, `clip_batch_size` where a picture is a clip. So a run sees the same
+    episodes however many processes there are, and one that is resumed at step i sees what an undisturbed one would
+    have seen. A task's share of all episodes is its share of the weights, whatever the buckets.
 
     Args:
         makers: Episode maker by task name.
         weights: Weight of each task; 1 where it is not named.
         batch_size: Episodes a step, B, over all processes.
+        clip_batch_size: Episodes a step of clips, at most B.
         pairs: Smallest and largest K.
         seed: Seed of the stream.
         rank: This process.
@@ -32,31 +37,70 @@ class EpisodeMixture(Dataset[EpisodeBatch]):
         makers: Mapping[str, EpisodeMaker],
         weights: Mapping[str, float],
         batch_size: int,
+        clip_batch_size: int,
         pairs: tuple[int, int],
         seed: int,
         rank: int = 0,
         processes: int = 1,
     ) -> None:
-        self.makers = [makers[name] for name in sorted(makers)]
-        self.weights = torch.tensor([weights.get(name, 1.0) for name in sorted(makers)])
-        self.pairs, self.seed = pairs, seed
-        self.batch_size, self.share, self.rank = batch_size, batch_size // processes, rank
+        self.buckets = _buckets(makers, weights, batch_size, clip_batch_size)
+        self.pairs, self.seed, self.batch_size = pairs, seed, batch_size
+        self.rank, self.processes = rank, processes
 
     def __getitem__(self, step: int) -> EpisodeBatch:
         """This process's part of a step."""
+        pairs, bucket = self.plan(step)
+        share = bucket.batch_size // self.processes
+        first = step * self.batch_size + self.rank * share
+        return collate([self.episode(bucket, number, pairs) for number in range(first, first + share)])
+
+    def plan(self, step: int) -> tuple[int, "Bucket"]:
+        """K and the bucket of a step."""
         low, high = self.pairs
         generator = torch.Generator().manual_seed(seed_from("pairs", self.seed, step))
         pairs = int(torch.randint(low, high + 1, (1,), generator=generator))
-        first = step * self.batch_size + self.rank * self.share
-        return collate([self.episode(number, pairs) for number in range(first, first + self.share)])
+        rates = torch.tensor([bucket.rate for bucket in self.buckets])
+        return pairs, self.buckets[int(torch.multinomial(rates, 1, generator=generator))]
 
-    def episode(self, number: int, pairs: int) -> Episode:
+    def episode(self, bucket: "Bucket", number: int, pairs: int) -> Episode:
         """Episode `number` of the stream."""
         seed = seed_from("episode", self.seed, number)
         generator = torch.Generator().manual_seed(seed)
-        maker = self.makers[int(torch.multinomial(self.weights, 1, generator=generator))]
-        query = int(torch.randint(len(maker), (1,), generator=generator))
-        return maker.episode(query, pairs, seed)
+        maker = bucket.makers[int(torch.multinomial(bucket.weights, 1, generator=generator))]
+        query = maker.next_accepted(int(torch.randint(len(maker), (1,), generator=generator)))
+        return maker.episode(query, pairs, seed, number=number)
+
+
+@dataclass(frozen=True, eq=False)
+class Bucket:
+    """Tasks whose pictures have the same shape.
+
+    Attributes:
+        makers: Their episode makers, by name.
+        weights: Their weights.
+        batch_size: Episodes a step.
+        rate: How often a step is theirs, relative to other buckets.
+    """
+
+    makers: list[EpisodeMaker]
+    weights: Tensor
+    batch_size: int
+    rate: float
+
+
+def _buckets(
+    makers: Mapping[str, EpisodeMaker], weights: Mapping[str, float], batch_size: int, clip_batch_size: int
+) -> list[Bucket]:
+    """Tasks by shape; a bucket's rate is its weight over its batch, since each of its steps brings that many."""
+    shapes = sorted({(maker.task.input_frames, maker.task.target_frames) for maker in makers.values()})
+    found = []
+    for shape in shapes:
+        names = [n for n in sorted(makers) if (makers[n].task.input_frames, makers[n].task.target_frames) == shape]
+        own = torch.tensor([weights.get(name, 1.0) for name in names])
+        size = batch_size if max(shape) == 1 else clip_batch_size
+        if float(own.sum()) > 0:
+            found.append(Bucket([makers[name] for name in names], own, size, float(own.sum()) / size))
+    return found
 
 
 class StreamSampler(Sampler[int]):
@@ -96,27 +140,36 @@ class ShareSampler(Sampler[int]):
 
 
 class EpisodeTest(Dataset[EpisodeBatch]):
-    """A fixed list of test batches, each of one task.
+    """A fixed list of test batches, each of one task and one draw of context.
 
     Args:
         maker: Episode maker of the task.
-        samples: Number of queries: scenes 0 .. samples - 1 of the split.
+        samples: Number of queries: the first scenes of the split that the task accepts; None: all of them.
         batch_size: Queries a batch.
         pairs: K.
         seed: Seed of the context draw.
+        draws: How often every query is asked, each time with another context.
     """
 
-    def __init__(self, maker: EpisodeMaker, samples: int, batch_size: int, pairs: int, seed: int) -> None:
-        self.maker, self.batch_size, self.pairs, self.seed = maker, batch_size, pairs, seed
-        self.samples = min(samples, len(maker))
+    def __init__(
+        self, maker: EpisodeMaker, samples: int | None, batch_size: int, pairs: int, seed: int, draws: int = 1
+    ) -> None:
+        self.maker, self.batch_size, self.pairs, self.seed, self.draws = maker, batch_size, pairs, seed, draws
+        self.scenes = maker.accepted(len(maker) if samples is None else samples)
 
     def __len__(self) -> int:
-        return -(-self.samples // self.batch_size)
+        return self.draws * self._batches
 
     def __getitem__(self, index: int) -> EpisodeBatch:
-        """Batch `index`."""
+        """Batch `index`: all queries of draw 0 come first, then those of draw 1, ..."""
         if not 0 <= index < len(self):
             raise IndexError(index)
-        first = index * self.batch_size
-        queries = range(first, min(first + self.batch_size, self.samples))
-        return collate([self.maker.episode(query, self.pairs, self.seed) for query in queries])
+        draw, batch = divmod(index, self._batches)
+        first = batch * self.batch_size
+        numbers = range(first, min(first + self.batch_size, len(self.scenes)))
+        episodes = [self.maker.episode(self.scenes[n], self.pairs, self.seed, draw, n) for n in numbers]
+        return collate(episodes)
+
+    @property
+    def _batches(self) -> int:
+        return -(-len(self.scenes) // self.batch_size)

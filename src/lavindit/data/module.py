@@ -5,10 +5,15 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, Sampler
 
 from lavindit.data.episodes import EpisodeMaker
 from lavindit.data.mixture import EpisodeMixture, EpisodeTest, ShareSampler, StreamSampler
-from lavindit.data.sources import SourceConfig
+from lavindit.data.readers import Reader
+from lavindit.data.sources import SourceConfig, source_for
 from lavindit.errors import LavinditError
+from lavindit.metrics.networks import available, remedy
 from lavindit.task import Task, all_tasks, get_task
+from lavindit.task.context import parse_context
 from lavindit.types import EpisodeBatch
+
+TEST_SAMPLES = 64
 
 
 class EpisodeData(LightningDataModule):
@@ -21,11 +26,15 @@ class EpisodeData(LightningDataModule):
             named.
         source: The framework's scenes.
         batch_size: Episodes a step (before accumulation), shared evenly by the processes.
+        clip_batch_size: Episodes a step of clips; None: a quarter, since a clip has four times the latent frames.
         min_pairs: Smallest K in training.
         max_pairs: Largest K in training.
         eval_pairs: K in validation and test.
+        context: How pairs are chosen in validation and test: "random", "nearest", "all" or "fixed:I,J,...", the
+            numbers of training scenes; None: as the task says. Training draws them at random.
+        context_draws: How often a test asks each query, every time with other pairs and other noise.
         val_samples: Validation queries a task.
-        test_samples: Test queries a task.
+        test_samples: Test queries a task; None: 64 of the framework's scenes, all of a public data set.
         eval_batch_size: Queries a batch in validation and test.
         seed: Seed of the episodes.
         workers: Loader processes; 0 loads in the training process.
@@ -37,11 +46,14 @@ class EpisodeData(LightningDataModule):
         weights: dict[str, float] | None = None,
         source: SourceConfig = SourceConfig(),  # noqa: B008 - frozen
         batch_size: int = 16,
+        clip_batch_size: int | None = None,
         min_pairs: int = 1,
         max_pairs: int = 8,
         eval_pairs: int = 4,
+        context: str | None = None,
+        context_draws: int = 3,
         val_samples: int = 16,
-        test_samples: int = 64,
+        test_samples: int | None = None,
         eval_batch_size: int = 16,
         seed: int = 0,
         workers: int = 0,
@@ -52,33 +64,68 @@ class EpisodeData(LightningDataModule):
         self.tasks = [get_task(name) for name in tasks] if tasks else list(all_tasks().values())
         self.weights, self.source = weights or {}, source
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.clip_batch_size = max(1, batch_size // 4) if clip_batch_size is None else clip_batch_size
         self.pairs, self.eval_pairs = (min_pairs, max_pairs), eval_pairs
+        self.context, self.context_draws = context, context_draws
         self.val_samples, self.test_samples = val_samples, test_samples
+        if test_samples is None and source.root is None:
+            self.test_samples = TEST_SAMPLES
         self.seed, self.workers = seed, workers
-        if min(batch_size, eval_batch_size) < 1 or min(source.scenes, source.test_scenes) < 1:
-            raise LavinditError("batch_size, eval_batch_size, scenes and test_scenes must be at least 1")
+        self._check()
+
+    def _check(self) -> None:
+        """Refuse what makes no sense."""
+        sizes = (self.batch_size, self.clip_batch_size, self.eval_batch_size, self.context_draws)
+        scenes = (self.source.scenes, self.source.test_scenes, self.source.clips, self.source.test_clips)
+        if min(*sizes, *scenes) < 1:
+            raise LavinditError(
+                "batch_size, clip_batch_size, eval_batch_size, context_draws, scenes, test_scenes, clips and "
+                "test_clips must be at least 1"
+            )
+        if self.clip_batch_size > self.batch_size:
+            raise LavinditError(f"clip_batch_size {self.clip_batch_size} must not exceed batch_size {self.batch_size}")
         unknown = set(self.weights) - {task.name for task in self.tasks} - set(all_tasks())
         if unknown:
             raise LavinditError(f"weights name {', '.join(sorted(unknown))}, which are no tasks")
+        if self.context is not None:
+            parse_context(self.context)
 
     def setup(self, stage: str) -> None:
         """Refuse to train on nothing."""
-        if stage == "fit" and not self.trained_tasks:
+        if stage != "fit":
+            return
+        if not self.trained_tasks:
             raise LavinditError("every task named is held out of training; name one that is not")
+        weights = [self.weights.get(task.name, 1.0) for task in self.trained_tasks]
+        if min(weights) < 0 or max(weights) == 0:
+            raise LavinditError("weights must not be negative, and one of them above 0")
 
     @property
     def trained_tasks(self) -> list[Task]:
         """Tasks that are not held out."""
         return [task for task in self.tasks if not task.held_out]
 
+    def notes(self) -> list[str]:
+        """What a reader of a test's figures must know besides: the data set's protocol, and what is not measured."""
+        protocols = {
+            source.protocol
+            for source in (source_for(task, "test", self.source) for task in self.tasks)
+            if isinstance(source, Reader)
+        }
+        needed = {column.needs for task in self.tasks for column in task.columns if column.needs}
+        missing = [remedy(name) for name in sorted(needed) if not available(name)]
+        return [*sorted(protocols), *missing]
+
     def train_dataloader(self) -> DataLoader[EpisodeBatch]:
         """Endless stream; a resumed run goes on where it stopped."""
         rank, processes = self._place()
-        if self.batch_size % processes:
-            raise LavinditError(f"batch_size {self.batch_size} cannot be shared evenly by {processes} processes")
+        for name in ("batch_size", "clip_batch_size"):
+            if getattr(self, name) % processes:
+                raise LavinditError(f"{name} {getattr(self, name)} cannot be shared evenly by {processes} processes")
         done = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready if self.trainer is not None else 0
         makers = {task.name: EpisodeMaker(task, "train", self.source) for task in self.trained_tasks}
-        mixture = EpisodeMixture(makers, self.weights, self.batch_size, self.pairs, self.seed, rank, processes)
+        sizes = (self.batch_size, self.clip_batch_size)
+        mixture = EpisodeMixture(makers, self.weights, *sizes, self.pairs, self.seed, rank, processes)
         return self._loader(mixture, StreamSampler(done))
 
     def val_dataloader(self) -> DataLoader[EpisodeBatch]:
@@ -88,7 +135,7 @@ class EpisodeData(LightningDataModule):
 
     def test_dataloader(self) -> list[DataLoader[EpisodeBatch]]:
         """One loader a task, held-out ones included."""
-        datasets = [self._eval_set(task, "test", self.test_samples) for task in self.tasks]
+        datasets = [self._eval_set(task, "test", self.test_samples, self.context_draws) for task in self.tasks]
         return [self._loader(dataset, ShareSampler(len(dataset), *self._place())) for dataset in datasets]
 
     def predict_dataloader(self) -> list[DataLoader[EpisodeBatch]]:
@@ -103,10 +150,9 @@ class EpisodeData(LightningDataModule):
         """Number of this process, and how many there are."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
-    def _eval_set(self, task: Task, split: str, samples: int) -> EpisodeTest:
-        return EpisodeTest(
-            EpisodeMaker(task, split, self.source), samples, self.eval_batch_size, self.eval_pairs, self.seed
-        )
+    def _eval_set(self, task: Task, split: str, samples: int | None, draws: int = 1) -> EpisodeTest:
+        maker = EpisodeMaker(task, split, self.source, parse_context(self.context or task.context))
+        return EpisodeTest(maker, samples, self.eval_batch_size, self.eval_pairs, self.seed, draws)
 
     def _loader(self, dataset: Dataset, sampler: Sampler[int]) -> DataLoader[EpisodeBatch]:
         return DataLoader(

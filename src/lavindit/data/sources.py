@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Literal
 
 from lavindit.data.photos import PhotoSource
+from lavindit.data.readers import Reader, open_layout
 from lavindit.data.world import WorldSource
 from lavindit.errors import LavinditError
 from lavindit.flow.noise import seed_from
 from lavindit.task import FolderTask, Task
-from lavindit.types import Scene, Source
+from lavindit.types import CLIP_FRAMES, Scene, Source
 
 
 @dataclass(frozen=True)
@@ -21,23 +22,33 @@ class SourceConfig:
         resolution: Side in pixels, a multiple of 16: 8 for the VAE, twice that for the J-DiT's 2x2 patches.
         scenes: Scenes of the training split; each is rendered once and kept.
         test_scenes: Scenes of the validation and of the test split.
+        clips: Clips of the training split.
+        test_clips: Clips of the validation and of the test split.
         seed: Seed of the scenes.
         photos: Folder of photographs; None: those inside scikit-image.
         max_bad_photos: Share of unreadable files in that folder above which a run stops; below it they are skipped,
             counted and named.
         photo_share: Share of photographs among the training scenes of tasks that need nothing but colours.
         fit: How the pairs of a folder become squares: "crop" takes the largest centred square, "stretch" the whole
-            picture without keeping its aspect ratio (the release).
+            picture without keeping its aspect ratio (the release). Public data sets alike.
+        root: Folder of a public data set that takes the place of the framework's scenes.
+        layout: Which data set lies there; None: as its files tell.
+        fold: Which part of a data set that is tested in parts (Pascal-5i: 0 to 3).
     """
 
     resolution: int = 64
     scenes: int = 4096
     test_scenes: int = 512
+    clips: int = 512
+    test_clips: int = 128
     seed: int = 0
     photos: str | None = None
     max_bad_photos: float = 0.05
     photo_share: float = 0.0
     fit: Literal["crop", "stretch"] = "crop"
+    root: str | None = None
+    layout: str | None = None
+    fold: int = 0
 
     def __post_init__(self) -> None:
         if self.resolution % 16 or self.resolution < 16:
@@ -72,9 +83,11 @@ class BlendedSource:
 
 
 @lru_cache(maxsize=16)
-def _world(config: SourceConfig, split: str, frames: int) -> WorldSource:
-    scenes = config.scenes if split == "train" else config.test_scenes
-    return WorldSource(split, config.resolution, scenes, config.seed, frames)
+def _world(config: SourceConfig, split: str, clips: bool) -> WorldSource:
+    stills = config.scenes if split == "train" else config.test_scenes
+    moving = config.clips if split == "train" else config.test_clips
+    frames, scenes = (CLIP_FRAMES, moving) if clips else (1, stills)
+    return WorldSource(split, config.resolution, scenes, config.seed, frames, chunk=16 if clips else 64)
 
 
 @lru_cache(maxsize=16)
@@ -83,23 +96,41 @@ def _photos(config: SourceConfig, split: str) -> PhotoSource:
     return PhotoSource(split, config.resolution, seed=config.seed, folder=folder, max_bad_share=config.max_bad_photos)
 
 
-def source_for(task: Task, split: str, config: SourceConfig) -> Source:
-    """The scenes of a task: its own, else the embedded world, blended with photographs in training.
+@lru_cache(maxsize=16)
+def _data_set(config: SourceConfig, split: str, frames: int) -> Reader:
+    return open_layout(
+        Path(config.root or ""),
+        split,
+        config.resolution,
+        layout=config.layout,
+        fit=config.fit,
+        frames=frames,
+        fold=config.fold,
+    )
 
-    The rendered scenes are shared by all tasks of a process.
+
+def source_for(task: Task, split: str, config: SourceConfig) -> Source:
+    """The scenes of a task: its own, else a public data set, else the embedded world, blended with photographs.
+
+    Photographs join the training scenes of tasks that need nothing but colours. The scenes are shared by all tasks of
+    a process.
 
     Raises:
         LavinditError: The source lacks a field that the task requires.
     """
-    if isinstance(task, FolderTask) and config.fit != "crop":
+    if isinstance(task, FolderTask):
         source = task.make_source(split, config.resolution, config.fit)
     else:
         source = task.make_source(split, config.resolution)
-    if source is None:
-        source = _world(config, split, 13 if task.modality == "video" else 1)
-        if split == "train" and config.photo_share > 0 and not task.requires:
+    clips = max(task.input_frames, task.target_frames) > 1
+    if source is None and config.root is not None:
+        source = _data_set(config, split, CLIP_FRAMES if clips else 1)
+    elif source is None:
+        source = _world(config, split, clips)
+        if split == "train" and config.photo_share > 0 and not task.requires and not clips:
             source = BlendedSource(source, _photos(config, split), config.photo_share, config.seed)
     missing = task.requires - source.provides
     if missing:
-        raise LavinditError(f"task {task.name} requires {', '.join(sorted(missing))}, which its scenes lack")
+        where = f"the data set at {config.root}" if config.root is not None else "its scenes"
+        raise LavinditError(f"task {task.name} requires {', '.join(sorted(missing))}, which {where} lack")
     return source

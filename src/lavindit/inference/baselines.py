@@ -22,8 +22,11 @@ def mean_target(episode: Episode) -> Tensor | None:
 
 
 def query_unchanged(episode: Episode) -> Tensor | None:
-    """The query itself."""
-    return episode.query.input if episode.query.input.shape == episode.query.target.shape else None
+    """The query itself; a picture that a clip is asked of, in every frame."""
+    query, target = episode.query.input, episode.query.target
+    if query.shape[1] == 1:
+        query = query.expand(-1, target.shape[1], -1, -1)
+    return query if query.shape == target.shape else None
 
 
 BASELINES: dict[str, Callable[[Episode], Tensor | None]] = {

@@ -9,21 +9,21 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from lavindit.codecs.base import Codec
-from lavindit.data import SourceConfig, draw_context, source_for
-from lavindit.data.episodes import collate
+from lavindit.data import SourceConfig, source_for
+from lavindit.data.episodes import collate, guarded_codec, guarded_pair
 from lavindit.errors import LavinditError
 from lavindit.flow import seed_from
 from lavindit.inference.presets import Options, Settings, settle
+from lavindit.inference.queries import Asked, Query, join_frames, join_pairs, read_query
 from lavindit.inference.sampler import answer_batch
 from lavindit.models import STVAE, JDiT, load_engine_model
-from lavindit.pictures import FITS, Letterbox, Rounding, Stretch, load_picture, truncate
+from lavindit.pictures import Rounding, truncate
 from lavindit.task import Task, get_task
-from lavindit.types import Episode, Pair, Prediction, Scene
+from lavindit.task.context import choose_scenes
+from lavindit.types import Codec, Episode, Pair, Prediction, Scene
 
-CONTEXT_SCENES = 256
+CONTEXT_SCENES, CONTEXT_CLIPS = 256, 64
 PIXELS_A_PASS = 2**20  # of the VAE: four pictures at 512 px, about 2 GB in the released one
-Query = str | Path | Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,9 +75,9 @@ class Engine:
 
         Args:
             task: Registered name, plugin file, folder of pairs, or a Task.
-            query: Image file or picture [3, 1, H, W] in [0, 1]; any size: it is resized into the model's square,
-                padded to keep its aspect ratio, and the answer is brought back to its size. With `fit="stretch"`
-                neither is done.
+            query: Image file, video file, folder of frames, or picture [3, T, H, W] in [0, 1]; any size: it is
+                resized into the model's square, padded to keep its aspect ratio, and the answer is brought back to its
+                size. With `fit="stretch"` neither is done. Clips may have any length, see `read_query`.
             seed: Seed of the context draw and of the noise. The same seed gives the same answer, whatever the
                 batch.
             batch_size: Queries a batch.
@@ -115,68 +115,85 @@ class Engine:
         """
         settings = self.settle(preset, seed, **options)
         task = task if isinstance(task, Task) else get_task(task)
-        pictures = [load_picture(query) if isinstance(query, (str, Path)) else query for query in queries]
-        names = [_name(query, picture) for query, picture in zip(queries, pictures, strict=True)]
-        episodes, boxes = self._episodes(task, pictures, names, settings, corrupt)
-        device, found = next(self.jdit.parameters()).device, []
+        asked = [read_query(query, task, settings) for query in queries]
+        episodes = self._episodes(task, asked, settings, corrupt)
+        flat = [episode for parts in episodes for episode in parts]
+        squares, seconds = self._answer(flat, settings, batch_size)
+        found, first = [], 0
+        for query, parts in zip(asked, episodes, strict=True):
+            own = slice(first, first + len(parts))
+            first = own.stop
+            found.append(_answer_to(query, parts, squares[own], sum(seconds[own]), settings))
+        return found
+
+    def _answer(self, episodes: list[Episode], settings: Settings, batch_size: int) -> tuple[list[Tensor], list[float]]:
+        """Pictures [3, T, size, size] and seconds, one an episode."""
+        device = next(self.jdit.parameters()).device
+        squares: list[Tensor] = []
+        seconds: list[float] = []
         for first in range(0, len(episodes), batch_size):
             batch = collate(episodes[first : first + batch_size])
             start = time.perf_counter()
             chunk = max(1, PIXELS_A_PASS // batch.inputs[0, 0, 0].numel())
-            squares = answer_batch(self.vae, self.jdit, batch.to(device), settings.sampling, chunk).cpu()
-            seconds = (time.perf_counter() - start) / len(batch)
-            for episode, box, square in zip(batch.episodes, boxes[first:], squares, strict=False):
-                # Quantised here and not on saving, so that native values and figures belong to the file's pixels.
-                full = _round(box.undo(square), settings.rounding)
-                shown = _round(square, settings.rounding)
-                found.append(Answer(episode, shown, _prediction(episode, full, seconds)))
-        return found
+            squares += answer_batch(self.vae, self.jdit, batch.to(device), settings.sampling, chunk).cpu()
+            seconds += [(time.perf_counter() - start) / len(batch)] * len(batch)
+        return squares, seconds
 
-    def _episodes(
-        self, task: Task, pictures: list[Tensor], names: list[str], settings: Settings, corrupt: bool
-    ) -> tuple[list[Episode], list[Letterbox | Stretch]]:
-        """One context for all queries: the same pairs show the task to each of them."""
+    def _episodes(self, task: Task, asked: Sequence[Asked], settings: Settings, corrupt: bool) -> list[list[Episode]]:
+        """The episodes of each query, one a window; the same pairs show the task to all, unless chosen by query."""
         seed, size = settings.sampling.seed, settings.resolution
-        generator = torch.Generator().manual_seed(seed_from("apply", seed, task.name))
-        codec = task.make_codec(generator)
         fit = "stretch" if settings.fit == "stretch" else "crop"
-        source = source_for(task, "train", SourceConfig(resolution=size, scenes=CONTEXT_SCENES, fit=fit))
-        context = draw_context(task, source, codec, settings.pairs, generator, replacement=settings.replacement)
-        episodes, boxes = [], []
-        for picture, name in zip(pictures, names, strict=True):
-            box = FITS[settings.fit](picture, size)
-            square = box.apply(picture)
-            own = torch.Generator().manual_seed(seed_from("query", seed, task.name, name))
-            pair = self._query_pair(task, codec, square, own, corrupt)
-            pair = replace(pair, valid=pair.valid & box.inside())
-            episodes.append(Episode(task.name, f"{task.name}/{name}", context, pair, codec))
-            boxes.append(box)
-        return episodes, boxes
+        config = SourceConfig(resolution=size, scenes=CONTEXT_SCENES, clips=CONTEXT_CLIPS, fit=fit)
+        source, choice = source_for(task, "train", config), settings.choice(task)
+
+        def show(picture: Tensor | None) -> tuple[Codec, tuple[Pair, ...]]:
+            generator = torch.Generator().manual_seed(seed_from("apply", seed, task.name))
+            scenes = choose_scenes(choice, task, source, settings.pairs, generator, query=picture)
+            codec = guarded_codec(task, scenes, generator)
+            return codec, tuple(guarded_pair(task, scene, codec, generator) for scene in scenes)
+
+        shared = None if choice.by_query else show(None)
+        found = []
+        for query in asked:
+            parts = []
+            for window in query.windows:
+                square = query.square[:, window]
+                codec, context = shared or show(task.prepare_query(square))
+                own = torch.Generator().manual_seed(seed_from("query", seed, task.name, query.name, window[0]))
+                pair = self._query_pair(task, codec, square, own, corrupt)
+                pair = replace(pair, valid=pair.valid & query.box.inside())
+                name = f"{task.name}/{query.name}" + (f"/{window[0]}" if window[0] else "")
+                parts.append(Episode(task.name, name, context, pair, codec))
+            found.append(parts)
+        return found
 
     def _query_pair(self, task: Task, codec: Codec, square: Tensor, generator: torch.Generator, corrupt: bool) -> Pair:
         if corrupt:
             if task.requires:
                 needs = ", ".join(sorted(task.requires))
                 raise LavinditError(f"task {task.name} needs {needs}; a picture alone does not give its input")
-            return task.make_pair(Scene("query", square), codec, generator)
-        unknown = torch.zeros_like(square[:1], dtype=torch.bool)
-        return Pair(task.prepare_query(square), torch.zeros_like(square), torch.zeros_like(square), unknown)
+            return guarded_pair(task, Scene("query", square), codec, generator)
+        target = square.new_zeros(3, task.target_frames, *square.shape[2:])
+        unknown = torch.zeros_like(target[:1], dtype=torch.bool)
+        return Pair(task.prepare_query(square), target, target, unknown)
 
 
-def _name(query: Query, picture: Tensor) -> str:
-    """A name that is the query's own, wherever it stands in a list: its file's, or one made from its pixels."""
-    if isinstance(query, (str, Path)):
-        return Path(query).stem
-    return f"{seed_from(picture.double().mean().item(), tuple(picture.shape)):x}"
+def _answer_to(
+    query: Asked, parts: Sequence[Episode], squares: Sequence[Tensor], seconds: float, settings: Settings
+) -> Answer:
+    """One answer of those to the windows of a query."""
+    square = join_frames(squares, query.windows)
+    pair = join_pairs([part.query for part in parts], query.windows)
+    episode = replace(parts[0], query=pair)
+    # Quantised here and not on saving, so that native values and figures belong to the file's pixels.
+    image, shown = _round(query.box.undo(square), settings.rounding), _round(square, settings.rounding)
+    codec = episode.codec
+    prediction = Prediction(episode.task, episode.sample_id, image, codec.decode(image), codec.unit, seconds)
+    return Answer(episode, shown, prediction)
 
 
 def _round(picture: Tensor, rounding: Rounding) -> Tensor:
     return truncate(picture) if rounding == "truncate" else picture
-
-
-def _prediction(episode: Episode, image: Tensor, seconds: float) -> Prediction:
-    codec = episode.codec
-    return Prediction(episode.task, episode.sample_id, image, codec.decode(image), codec.unit, seconds)
 
 
 def load(path: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Engine:

@@ -8,6 +8,8 @@ from lavindit.errors import LavinditError
 from lavindit.flow import Grid
 from lavindit.inference.sampler import SamplingConfig
 from lavindit.pictures import Fit, Rounding
+from lavindit.task import Task
+from lavindit.task.context import ContextChoice, RandomContext, parse_context
 
 
 class Options(TypedDict, total=False):
@@ -16,6 +18,7 @@ class Options(TypedDict, total=False):
     Attributes:
         pairs: Context pairs.
         replacement: Draw pairs with replacement: the same one may come several times.
+        context: How pairs are chosen: "random", "nearest", "all" or "fixed:I,J,..."; None: as the task says.
         resolution: Side in pixels of the square that the model sees, a multiple of 16.
         fit: "pad" keeps a query's aspect ratio and brings the answer back to its size; "stretch" keeps neither.
         rounding: How an answer becomes 8-bit: "nearest" when it is written, or at once by "truncate".
@@ -29,6 +32,7 @@ class Options(TypedDict, total=False):
 
     pairs: int | None
     replacement: bool | None
+    context: str | None
     resolution: int | None
     fit: Fit | None
     rounding: Rounding | None
@@ -68,6 +72,7 @@ class Settings:
         preset: Name of the preset that it follows where nothing else was said.
         pairs: Context pairs.
         replacement: Whether the same pair may come several times.
+        context: How pairs are chosen; None: as the task says.
         resolution: Side in pixels of the model's square.
         fit: "pad" or "stretch".
         rounding: "nearest" or "truncate".
@@ -77,6 +82,7 @@ class Settings:
     preset: str = "default"
     pairs: int = 4
     replacement: bool = False
+    context: str | None = None
     resolution: int = 64
     fit: Fit = "pad"
     rounding: Rounding = "nearest"
@@ -87,6 +93,13 @@ class Settings:
         for name, value, known in (("fit", self.fit, Fit), ("rounding", self.rounding, Rounding)):
             if value not in get_args(known):
                 raise LavinditError(f"unknown {name} {value!r}; there are {', '.join(get_args(known))}")
+        if self.context is not None:
+            parse_context(self.context)
+
+    def choice(self, task: Task) -> ContextChoice:
+        """How the pairs of a task are chosen."""
+        named = self.context or task.context
+        return RandomContext(replacement=True) if self.replacement and named == "random" else parse_context(named)
 
 
 def find_preset(name: str) -> Options:

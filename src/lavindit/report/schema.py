@@ -47,12 +47,13 @@ class Figure(Record):
         unit: Unit, "1" for none.
         direction: "min" where smaller is better, "max" where larger is.
         headline: The figure that the task is judged by first.
-        answer: Mean over the queries.
-        stderr: Standard error of `answer`.
+        answer: Mean over the queries, and over the draws of context.
+        stderr: Standard error of `answer` over the queries.
         baselines: Same metric for "nearest_target" (the target of the context pair whose input is nearest to
             the query), "mean_target" (the mean of the context targets) and "query" (the query unchanged; only
             where input and target are comparable).
         ceiling: Same metric for the truth through the VAE and back.
+        draw_std: Standard deviation of `answer` from one draw of context (and noise) to another; None for one draw.
     """
 
     metric: str
@@ -63,9 +64,10 @@ class Figure(Record):
     stderr: float | None = None
     baselines: dict[str, float | None] = field(default_factory=dict)
     ceiling: float | None = None
+    draw_std: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("answer", "stderr", "ceiling"):
+        for name in ("answer", "stderr", "draw_std", "ceiling"):
             object.__setattr__(self, name, _finite(getattr(self, name)))
         object.__setattr__(self, "baselines", {key: _finite(value) for key, value in self.baselines.items()})
 
@@ -116,6 +118,7 @@ class TaskResult(Record):
         figures: The metrics, exactly one of them the headline.
         strips: Examples.
         protocol: How the figures are measured.
+        draws: How often each query was asked, every time with another context.
     """
 
     task: str
@@ -128,6 +131,7 @@ class TaskResult(Record):
     figures: list[Figure]
     strips: list[Strip] = field(default_factory=list)
     protocol: str = ""
+    draws: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seconds_per_query", _finite(self.seconds_per_query))

@@ -18,8 +18,9 @@ def print_result(result: RunResult, console: Console | None = None) -> None:
     if result.tasks:
         console.print(
             Text(
-                "↑ higher is better, ↓ lower is better. Second line: ± standard error; by how much the answer is "
-                "better (+) or worse (-) than the baseline.",
+                "↑ higher is better, ↓ lower is better. Second line: ± standard error over queries; by how much the "
+                "answer is better (+) or worse (-) than the baseline. In brackets: standard deviation over draws of "
+                "context.",
                 style="dim",
             )
         )
@@ -46,7 +47,7 @@ def _row(task: TaskResult) -> list[Text]:
         _stack(Text(task.task, style="bold"), Text(wording.format_metric(figure) + held_out, style="dim")),
         _stack(
             Text(wording.format_number(figure.answer), style="bold"),
-            Text(wording.format_error(figure), style="dim"),
+            Text(f"{wording.format_error(figure)} {wording.format_spread(figure)}".strip(), style="dim"),
         ),
         *(_baseline(figure, name) for name in (NEAREST_TARGET, MEAN_TARGET, QUERY)),
         Text(wording.format_ceiling(figure)),

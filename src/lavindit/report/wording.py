@@ -15,7 +15,8 @@ VERDICT_NAMES: dict[Verdict, str] = {
     "unknown": "not known",
 }
 LEGEND = {
-    "Answer": "mean over the queries ± its standard error.",
+    "Answer": "mean over the queries (and draws of context) ± its standard error over the queries; in brackets its "
+    "standard deviation from one draw of context to another.",
     "Nearest target": "copies the target of the context pair whose input is nearest to the query.",
     "Mean target": "the mean of the context targets.",
     "Unchanged query": "gives the query back as it is; only where input and target are comparable.",
@@ -67,8 +68,15 @@ def format_seconds(seconds: float | None) -> str:
 
 
 def format_answer(figure: Figure) -> str:
-    """The answer ± its standard error, without the unit."""
-    return f"{format_number(figure.answer)} {format_error(figure)}".rstrip()
+    """The answer ± its standard error, and its spread over draws of context in brackets, without the unit."""
+    return f"{format_number(figure.answer)} {format_error(figure)} {format_spread(figure)}".rstrip()
+
+
+def format_spread(figure: Figure) -> str:
+    """Standard deviation over draws of context, in brackets; "" where there was one draw."""
+    if figure.answer is None or figure.draw_std is None:
+        return ""
+    return f"[{format_number(figure.draw_std, like=figure.answer)}]"
 
 
 def format_metric(figure: Figure) -> str:
@@ -146,7 +154,8 @@ def describe_headline(result: TaskResult) -> str:
     queries = f"{result.n} {'query' if result.n == 1 else 'queries'}"
     pairs = f"{result.pairs} {'pair' if result.pairs == 1 else 'pairs'}"
     score = f"{format_answer(figure)}{unit}" if figure.answer is not None else "no figure"
-    return f"{figure.metric}: {score} on {queries}, {pairs} shown with each ({better} is better)."
+    draws = f", in {result.draws} draws of context" if result.draws > 1 else ""
+    return f"{figure.metric}: {score} on {queries}, {pairs} shown with each{draws} ({better} is better)."
 
 
 def describe_verdict(result: TaskResult) -> str:

@@ -1,8 +1,20 @@
-"""The Task contract, the registry, and folders as tasks."""
+"""The Task contract, the registry, kinds of tasks, the choice of context, and folders as tasks."""
 
 from lavindit.task.contract import Column, Task
+from lavindit.task.estimation import DepthTask, NormalTask
 from lavindit.task.folder import FolderTask
+from lavindit.task.generation import GenerationTask
 from lavindit.task.registry import all_tasks, get_task
 from lavindit.task.restoration import RestorationTask
 
-__all__ = ["Column", "FolderTask", "RestorationTask", "Task", "all_tasks", "get_task"]
+__all__ = [
+    "Column",
+    "DepthTask",
+    "FolderTask",
+    "GenerationTask",
+    "NormalTask",
+    "RestorationTask",
+    "Task",
+    "all_tasks",
+    "get_task",
+]

@@ -2,14 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from lavindit.codecs.base import Codec
-from lavindit.types import Pair, Scene, Source
+from lavindit.metrics.networks import available
+from lavindit.types import CLIP_FRAMES, Pair, Scene, Source
 
 if TYPE_CHECKING:
     from lavindit.metrics.base import RowMetric
@@ -24,12 +25,14 @@ class Column:
         unit: Unit, e.g. "deg"; "1" for none.
         direction: "min" where smaller is better, "max" where larger is.
         headline: The figure that a task is judged by first; exactly one a task.
+        needs: Network without whose weights it is not measured (see `lavindit.metrics.networks`); "" for none.
     """
 
     metric: str
     unit: str
     direction: Literal["min", "max"]
     headline: bool = False
+    needs: str = ""
 
 
 class Task(ABC):
@@ -42,12 +45,14 @@ class Task(ABC):
         name: Registry key, equal to the file's name.
         version: Raised whenever the task's figures change for the same answers.
         summary: One sentence for tables and pages.
-        modality: "image" or "video".
+        modality: "image" or "video": whether answers are clips.
         requires: Fields of `Scene` that `make_pair` reads besides rgb.
-        columns: The figures of its report; their names are the metric's keys.
+        columns: The figures of its report; their names are the metric's keys. Where the weights that one needs are
+            missing it is left out, and the next one takes over as headline.
         held_out: Never trained on; only evaluated.
         restores: Input and target are pictures of the same thing, so the unchanged query is an answer to
             compare with.
+        context: How its pairs are chosen in a test where nothing else is asked for; see `lavindit.task.context`.
         protocol: How the figures are measured, for the task's page.
         citation: Where the task or the protocol comes from.
     """
@@ -60,12 +65,18 @@ class Task(ABC):
     columns: ClassVar[tuple[Column, ...]]
     held_out: ClassVar[bool] = False
     restores: ClassVar[bool] = False
+    context: ClassVar[str] = "random"
     protocol: ClassVar[str] = ""
     citation: ClassVar[str] = ""
 
     @abstractmethod
-    def make_codec(self, generator: torch.Generator) -> Codec:
-        """The codec of one episode; what varies between episodes (palettes, ranges) is drawn here."""
+    def make_codec(self, scenes: Sequence[Scene], generator: torch.Generator) -> Codec:
+        """The codec of one episode; what varies between episodes (palettes, ranges) is drawn here.
+
+        Args:
+            scenes: Those of the episode, as far as they are known: a palette needs a colour for each class in them.
+            generator: Source of all that is random.
+        """
 
     @abstractmethod
     def make_pair(self, scene: Scene, codec: Codec, generator: torch.Generator) -> Pair:
@@ -83,11 +94,28 @@ class Task(ABC):
         """What the task makes of a person's own picture [3, T, H, W] before it is asked; by default nothing."""
         return picture
 
-    def choose_context(self, candidates: int, pairs: int, generator: torch.Generator) -> Sequence[int]:
-        """Indices of the context scenes among `candidates` scenes; by default drawn without replacement."""
-        return torch.randperm(candidates, generator=generator)[:pairs].tolist()
+    def accepts(self, scene: Scene) -> bool:
+        """Whether a scene has what the task is about; others are passed over. By default all do."""
+        return True
+
+    @property
+    def input_frames(self) -> int:
+        """Frames of an input."""
+        return CLIP_FRAMES if self.modality == "video" else 1
+
+    @property
+    def target_frames(self) -> int:
+        """Frames of a target."""
+        return CLIP_FRAMES if self.modality == "video" else 1
+
+    @property
+    def measured(self) -> tuple[Column, ...]:
+        """The columns that can be measured here, exactly one of them the headline."""
+        here = [column for column in self.columns if not column.needs or available(column.needs)]
+        first = next((column for column in here if column.headline), here[0])
+        return tuple(replace(column, headline=column is first) for column in here)
 
     @property
     def headline(self) -> Column:
-        """The column that the task is judged by first."""
-        return next(column for column in self.columns if column.headline)
+        """The column that the task is judged by first, here."""
+        return next(column for column in self.measured if column.headline)

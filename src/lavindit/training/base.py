@@ -112,11 +112,6 @@ class TrainedModule(LightningModule):
         """Number of the current batch, counted over all sittings."""
         return self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
 
-    def episode_numbers(self, batch_size: int) -> range:
-        """Numbers of the episodes in this process's part of the current batch, counted over the whole run."""
-        first = (self.micro_step * self.trainer.world_size + self.global_rank) * batch_size
-        return range(first, first + batch_size)
-
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, and average the weights at once: a checkpoint is written before `on_train_batch_end` gets here."""
         super().optimizer_step(*args, **kwargs)

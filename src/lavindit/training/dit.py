@@ -143,9 +143,9 @@ class DiTModule(TrainedModule):
     def training_step(self, batch: EpisodeBatch, batch_idx: int) -> Tensor:
         """One step on a batch of episodes."""
         assert self.network is not None
-        numbers = self.episode_numbers(len(batch))
-        seeds = [seed_from("train", self.seed, number) for number in numbers]
-        losses = self.losses(self.network, self._encode(batch, self.micro_step), seeds, self._drops(numbers))
+        seeds = [seed_from("train", self.seed, number) for number in batch.numbers]
+        drops = self._drops(batch.numbers)
+        losses = self.losses(self.network, self._encode(batch, self.micro_step), seeds, drops)
         self.log_training(losses, batch.tasks)
         return losses.mean()
 
@@ -202,12 +202,13 @@ class DiTModule(TrainedModule):
     def _encode(self, batch: EpisodeBatch, seed: int) -> LatentEpisode:
         return encode_batch(self.frozen_vae(), batch, self.posterior, seed, self.vae_chunk)
 
-    def _drops(self, numbers: range) -> "Drops":
+    def _drops(self, numbers: Sequence[int]) -> "Drops":
         """Which episodes of this process lose their pairs, and which branches any process runs."""
-        everywhere = len(numbers) * self.trainer.world_size
-        first = numbers.start // everywhere * everywhere
-        drawn = [_uniform(seed_from("drop", self.seed, n)) < self.drop_pairs for n in range(first, first + everywhere)]
-        own = drawn[numbers.start - first : numbers.stop - first]
+        share, rank = len(numbers), self.global_rank
+        first = numbers[0] - rank * share
+        everywhere = range(first, first + share * self.trainer.world_size)
+        drawn = [_uniform(seed_from("drop", self.seed, n)) < self.drop_pairs for n in everywhere]
+        own = drawn[rank * share : (rank + 1) * share]
         return Drops(tuple(own), with_pairs=not all(drawn), without=any(drawn))
 
     def losses(self, model: JDiT, latent: LatentEpisode, seeds: Sequence[int], drops: "Drops | None" = None) -> Tensor:

@@ -43,7 +43,9 @@ class TestRecorder:
         self.module, self.settings, self.strips = module, settings, strips
         self.data: Any = module.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         self.run = Path(module.trainer.default_root_dir)
-        self.scorers: dict[str, TaskScorer] = {task.name: TaskScorer(task) for task in self.data.tasks}
+        self.scorers: dict[str, TaskScorer] = {
+            task.name: TaskScorer(task, draws=self.data.context_draws) for task in self.data.tasks
+        }
 
     @contextmanager
     def clock(self) -> Iterator[Clock]:
@@ -56,11 +58,10 @@ class TestRecorder:
         """Score a batch: answers and reconstructed targets [B, 3, T, H, W]."""
         for place, episode in enumerate(batch.episodes):
             scorer = self.scorers[episode.task]
-            number = int(episode.sample_id.rsplit("/", 1)[1])
             truth = None if rebuilt is None else rebuilt[place].float().cpu()
             answer = answers[place].float().cpu()
-            scorer.update(episode, number, answer, truth, seconds / len(batch))
-            if number < self.strips and self.module.global_rank == 0:
+            scorer.update(episode, answer, truth, seconds / len(batch))
+            if episode.number < self.strips and episode.draw == 0 and self.module.global_rank == 0:
                 scorer.add_strip(episode, answer, self.run)
 
     def write(self) -> None:
@@ -84,9 +85,16 @@ class TestRecorder:
                 "training_seed": self.module.seed,
                 "checkpoint": str(self.module.trainer.ckpt_path),
             },
-            settings=self.settings | {"pairs": self.data.eval_pairs, "precision": str(self.module.trainer.precision)},
+            settings=self.settings
+            | {
+                "pairs": self.data.eval_pairs,
+                "context": self.data.context or {task.name: task.context for task in self.data.tasks},
+                "context_draws": self.data.context_draws,
+                "precision": str(self.module.trainer.precision),
+            },
             data={"world_version": WORLD_VERSION, "split": "test", "source": str(self.data.source)},
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             tasks=tasks,
+            notes=self.data.notes(),
         )
         write_result(result, self.run / RESULT_NAME)

@@ -1,5 +1,6 @@
 """Training of the ST-VAE."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -88,19 +89,17 @@ class VAEModule(TrainedModule):
     def training_step(self, batch: EpisodeBatch, batch_idx: int) -> Tensor:
         """One step on the queries' inputs and targets of a batch."""
         assert self.network is not None
-        pictures, tasks = _pictures_of(batch)
-        seeds = [seed_from("train", self.seed, number) for number in self.episode_numbers(len(batch))]
-        losses, posterior_mean = self._losses(self.network, pictures, seeds)
-        self._measure(posterior_mean.detach())
-        self.log_training(losses, tasks)
+        seeds = [seed_from("train", self.seed, number) for number in batch.numbers]
+        losses, means = self._losses(self.network, batch, seeds)
+        self._measure(means)
+        self.log_training(losses, _names_of(batch))
         return losses.mean()
 
     def validation_step(self, batch: EpisodeBatch, batch_idx: int) -> None:
         """Loss on held-out pictures."""
-        pictures, tasks = _pictures_of(batch)
         seeds = [seed_from("val", self.seed, sample_id) for sample_id in batch.sample_ids]
-        losses, _ = self._losses(self.averaged(), pictures, seeds)
-        self.add_validation(losses, tasks)
+        losses, _ = self._losses(self.averaged(), batch, seeds)
+        self.add_validation(losses, _names_of(batch))
 
     def on_test_start(self) -> None:
         """Prepare the records of the test."""
@@ -125,30 +124,38 @@ class VAEModule(TrainedModule):
     def _reconstruct(vae: STVAE, pictures: Tensor) -> Tensor:
         return ((vae.decode(vae.encode(pictures * 2 - 1).mean) + 1) / 2).clamp(0, 1)
 
-    def _losses(self, vae: STVAE, pictures: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Loss of each picture [N], and the posterior mean; `seeds` [B] of the episodes that the pictures are of."""
+    def _losses(self, vae: STVAE, batch: EpisodeBatch, seeds: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
+        """Loss of each picture [N] of a batch, its inputs first, and the posterior means [*, C, t, h, w].
+
+        Each of the `seeds` [B] gives the noise of an episode's inputs, then that of its targets.
+        """
+        parts = [batch.inputs.flatten(0, 1), batch.targets.flatten(0, 1)]
+        shapes = [vae.latent_shape(part) for part in parts]
+        sizes = [batch.inputs.shape[1] * math.prod(shape) for shape in shapes]
+        noise = normal_rows(seeds, (sum(sizes),), batch.inputs.device).split(sizes, 1)
+        noises = [rows.reshape(-1, *shape) for rows, shape in zip(noise, shapes, strict=True)]
+        if shapes[0] == shapes[1]:
+            parts, noises = [torch.cat(parts)], [torch.cat(noises)]
+        found = [self._losses_of(vae, *part) for part in zip(parts, noises, strict=True)]
+        return torch.cat([losses for losses, _ in found]), [mean.detach() for _, mean in found]
+
+    def _losses_of(self, vae: STVAE, pictures: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss of each picture [N], and the posterior mean; pictures [N, 3, T, H, W], noise [N, C, t, h, w]."""
         pixels = pictures * 2 - 1
         posterior = vae.encode(pixels)
-        shape = posterior.mean.shape
-        noise = normal_rows(seeds, (len(pictures) // len(seeds), *shape[1:]), pictures.device)
-        # Pictures come as inputs, then targets, each episode by episode.
-        halves = noise.unflatten(1, (2, -1)).transpose(0, 1)
-        output = vae.decode(posterior.at(halves.reshape(shape)))
-        loss = reconstruction_loss(output, pixels, self.l1_weight)
+        loss = reconstruction_loss(vae.decode(posterior.at(noise)), pixels, self.l1_weight)
         return loss + self.kl_weight * posterior.kl(self.kl_omits_width), posterior.mean
 
     @torch.no_grad()
-    def _measure(self, mean: Tensor) -> None:
-        """Running moments of the latents, by channel: weight, first and second moment."""
-        values = mean.transpose(0, 1).flatten(1)
+    def _measure(self, means: Sequence[Tensor]) -> None:
+        """Running moments of the latents [*, C, t, h, w], by channel: weight, first and second moment."""
+        values = torch.cat([mean.transpose(0, 1).flatten(1) for mean in means], 1)
         moments = torch.stack([torch.ones_like(values[:, 0]), values.mean(1), values.square().mean(1)])
         moments = self.trainer.strategy.reduce(moments, reduce_op="mean")
         self.latent_moments.lerp_(moments.to(self.latent_moments), 1 - STATISTICS_MOMENTUM)
 
 
-def _pictures_of(batch: EpisodeBatch) -> tuple[Tensor, list[str]]:
-    """All pictures of a batch [N, 3, T, H, W] with the name of what each is: "rgb" or its task."""
-    inputs, targets = batch.inputs.flatten(0, 1), batch.targets.flatten(0, 1)
+def _names_of(batch: EpisodeBatch) -> list[str]:
+    """What each picture of a batch is, inputs first: "input" or its task."""
     repeats = batch.inputs.shape[1]
-    tasks = [task for task in batch.tasks for _ in range(repeats)]
-    return torch.cat([inputs, targets]), ["input"] * len(inputs) + tasks
+    return ["input"] * (len(batch) * repeats) + [task for task in batch.tasks for _ in range(repeats)]

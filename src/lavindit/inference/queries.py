@@ -1,0 +1,93 @@
+"""A person's query on its way to the model and back: its name, its size, and clips of any length."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lavindit.clips import is_clip, load_clip
+from lavindit.errors import LavinditError
+from lavindit.flow import seed_from
+from lavindit.inference.presets import Settings
+from lavindit.pictures import FITS, Letterbox, Stretch, load_picture
+from lavindit.task import Task
+from lavindit.types import Pair
+
+Query = str | Path | Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A query, fitted into the model's square.
+
+    Attributes:
+        name: Its own, wherever it stands in a list.
+        box: The way into the square and back.
+        square: [3, N, size, size].
+        windows: For each time that the model is asked, the numbers of the frames that it is shown.
+    """
+
+    name: str
+    box: Letterbox | Stretch
+    square: Tensor
+    windows: list[list[int]]
+
+
+def read_query(query: Query, task: Task, settings: Settings) -> Asked:
+    """Read a query and plan how it is asked.
+
+    An image task is asked about each frame of a clip, a video task about one stretch of `task.input_frames` after the
+    other. The last stretch overlaps the one before it; of a shorter clip the last frame is repeated. So clips of any
+    length come back whole.
+
+    Raises:
+        LavinditError: It cannot be read, or the task asks for a clip and it is a picture, or the other way round.
+    """
+    picture = _load(query)
+    name = Path(query).stem if isinstance(query, (str, Path)) else _name_of(picture)
+    wanted, given = task.input_frames, picture.shape[1]
+    if wanted > 1 and given == 1:
+        raise LavinditError(f"task {task.name} asks about clips, {name} is one picture; give a video or frame folder")
+    if wanted == 1 and task.target_frames > 1 and given > 1:
+        raise LavinditError(f"task {task.name} asks about one picture, {name} is a clip; give its first frame")
+    box = FITS[settings.fit](picture, settings.resolution)
+    return Asked(name, box, box.apply(picture), windows_of(given, wanted))
+
+
+def _load(query: Query) -> Tensor:
+    if isinstance(query, Tensor):
+        return query
+    return load_clip(query) if is_clip(query) else load_picture(query)
+
+
+def _name_of(picture: Tensor) -> str:
+    """A name made from the pixels."""
+    return f"{seed_from(picture.double().mean().item(), tuple(picture.shape)):x}"
+
+
+def windows_of(frames: int, size: int) -> list[list[int]]:
+    """Stretches of `size` frame numbers that cover 0 .. frames - 1, all of them of that length."""
+    starts = [min(start, max(frames - size, 0)) for start in range(0, frames, size)]
+    return [[min(start + i, frames - 1) for i in range(size)] for start in starts]
+
+
+def join_frames(parts: Sequence[Tensor], windows: Sequence[Sequence[int]]) -> Tensor:
+    """Answers [C, size, H, W] to the windows of a clip -> [C, N, H, W]; of a frame answered twice, the first."""
+    if len(parts) == 1 and parts[0].shape[1] != len(windows[0]):
+        return parts[0]  # a clip that a picture was asked for
+    frames: dict[int, Tensor] = {}
+    for part, window in zip(parts, windows, strict=True):
+        for place, frame in enumerate(window):
+            frames.setdefault(frame, part[:, place])
+    return torch.stack([frames[number] for number in sorted(frames)], 1)
+
+
+def join_pairs(pairs: Sequence[Pair], windows: Sequence[Sequence[int]]) -> Pair:
+    """The windows of a query as one pair."""
+
+    def joined(name: str) -> Tensor:
+        return join_frames([getattr(pair, name) for pair in pairs], windows)
+
+    return pairs[0] if len(pairs) == 1 else Pair(joined("input"), joined("target"), joined("native"), joined("valid"))

@@ -1,0 +1,29 @@
+"""A picture from the skeletons of its people."""
+
+from torch import Tensor
+
+from lavindit.task import GenerationTask
+from lavindit.task.poses import everywhere, people_of, skeleton_codec
+from lavindit.types import Scene
+
+
+class PoseToImage(GenerationTask):
+    """Paint a picture with people in the poses shown."""
+
+    name = "pose_to_image"
+    version = 1
+    summary = "Paint a picture with people in the poses shown."
+    requires = frozenset({"keypoints_px"})
+    protocol = (
+        "Truth: the scene's own picture, one of many that fit. LPIPS leads where its weights are at hand, otherwise "
+        "its proxy, otherwise SSIM. FID and KID judge the set of all answers."
+    )
+    citation = "Wang et al., LaVin-DiT, CVPR 2025."
+
+    def accepts(self, scene: Scene) -> bool:
+        """Only scenes with a person."""
+        return len(people_of(scene)) > 0
+
+    def draw(self, scene: Scene) -> Tensor:
+        """Skeletons on black."""
+        return skeleton_codec([scene]).encode(people_of(scene), everywhere(scene))
