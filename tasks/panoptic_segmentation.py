@@ -9,7 +9,7 @@ from lavindit.codecs import PanopticCodec
 from lavindit.codecs.base import Codec
 from lavindit.metrics import PanopticMetric
 from lavindit.task import Column, Task
-from lavindit.task.segments import number_by_class, number_things
+from lavindit.task.segments import number_by_class, number_things, present_segments
 from lavindit.types import Pair, Scene
 
 LARGEST_CLASS = 255
@@ -39,11 +39,10 @@ class PanopticSegmentation(Task):
 
     def make_codec(self, scenes: Sequence[Scene], generator: torch.Generator) -> Codec:
         """A palette with the classes of the scenes, and shades for the fullest of them."""
-        natives = [self._segments(scene)[0].flatten(1) for scene in scenes]
-        classes, numbers = torch.cat(natives, 1).unique(dim=1)
-        things = set(classes[numbers > 0].tolist())
-        stuff = set(classes[(numbers == 0) & (classes > 0)].tolist()) - things
-        return PanopticCodec(sorted(stuff), sorted(things), max(1, int(numbers.max())), generator)
+        found = set[tuple[int, int]]().union(*(present_segments(self._segments(scene)[0]) for scene in scenes))
+        things = {class_id for class_id, number in found if number}
+        stuff = {class_id for class_id, _ in found} - things - {0}
+        return PanopticCodec(sorted(stuff), sorted(things), max(1, *(number for _, number in found)), generator)
 
     def make_pair(self, scene: Scene, codec: Codec, generator: torch.Generator) -> Pair:
         """Picture and segments."""

@@ -208,7 +208,7 @@ class TestBuckets:
     @pytest.mark.parametrize(
         ("options", "words"),
         [
-            ({"clip_batch_size": 16}, "clip_batch_size 16 must not exceed batch_size 8"),
+            ({"clip_batch_size": 0}, "clip_batch_size"),
             ({"context": "best"}, "unknown context 'best'"),
             ({"context_draws": 0}, "context_draws"),
             ({"weights": dict.fromkeys(TASKS, 0.0)}, "weights must not be negative, and one of them above 0"),
@@ -218,3 +218,7 @@ class TestBuckets:
     def test_nonsense_is_refused(self, options: dict, words: str) -> None:
         with pytest.raises(LavinditError, match=words):
             self.data(**options).setup("fit")
+
+    def test_two_tasks_of_one_name(self) -> None:
+        with pytest.raises(LavinditError, match="two tasks are named colorization"):
+            EpisodeData(tasks=["colorization", "colorization"])

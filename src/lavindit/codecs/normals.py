@@ -27,7 +27,7 @@ class NormalsCodec(Codec):
 
     def encode(self, native: Tensor, valid: Tensor) -> Tensor:
         """Normals [3, T, H, W] (made unit first), valid [1, T, H, W] -> picture [3, T, H, W]."""
-        length = native.norm(dim=0, keepdim=True)
+        length = _length(native)
         usable = valid & length.isfinite() & (length > 1e-6)
         unit = native / length.clamp_min(1e-6)
         return torch.where(usable, (unit + 1) / 2, 0.5).clamp(0.0, 1.0)
@@ -35,10 +35,15 @@ class NormalsCodec(Codec):
     def decode(self, picture: Tensor) -> Tensor:
         """Picture [3, T, H, W] -> unit normals [3, T, H, W]; the zero vector where the colour is all but mid-gray."""
         vector = picture.clamp(0.0, 1.0) * 2 - 1
-        length = vector.norm(dim=0, keepdim=True)
+        length = _length(vector)
         return torch.where(length < SHORTEST, 0.0, vector / length.clamp_min(SHORTEST))
 
     def random_native(self, frames: int, height: int, width: int, generator: torch.Generator) -> Tensor:
         """Unit vectors [3, T, H, W], uniform on the sphere."""
         vector = torch.randn(3, frames, height, width, generator=generator)
-        return vector / vector.norm(dim=0, keepdim=True)
+        return vector / _length(vector)
+
+
+def _length(vector: Tensor) -> Tensor:
+    """Length of vectors [3, T, H, W] -> [1, T, H, W]; torch's own norm is ten times slower along the first axis."""
+    return vector.square().sum(0, keepdim=True).sqrt()

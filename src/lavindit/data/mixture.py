@@ -16,16 +16,16 @@ from lavindit.types import Episode, EpisodeBatch
 class EpisodeMixture(Dataset[EpisodeBatch]):
     """Episode e of training is always the same: task, scene, context come from (seed, e) alone, K from (seed, step).
 
-    Step i holds episodes i B, i B + 1, ..., all of one shape (images, clips, ...: a bucket), shared evenly by the
-    processes; B of them where they are images, `clip_batch_size` where a picture is a clip. So a run sees the same
-    episodes however many processes there are, and one that is resumed at step i sees what an undisturbed one would
-    have seen. A task's share of all episodes is its share of the weights, whatever the buckets.
+    Step i holds episodes i B, i B + 1, ..., B being the larger of the two batch sizes; all of them are of one shape
+    (images, clips, ...: a bucket) and are shared evenly by the processes. So a run sees the same episodes however many
+    processes there are, and one that is resumed at step i sees what an undisturbed one would have seen. A task's share
+    of all episodes is its share of the weights, whatever the buckets.
 
     Args:
         makers: Episode maker by task name.
         weights: Weight of each task; 1 where it is not named.
-        batch_size: Episodes a step, B, over all processes.
-        clip_batch_size: Episodes a step of clips, at most B.
+        batch_size: Episodes a step, over all processes.
+        clip_batch_size: Episodes a step where a picture is a clip.
         pairs: Smallest and largest K.
         seed: Seed of the stream.
         rank: This process.
@@ -44,14 +44,14 @@ class EpisodeMixture(Dataset[EpisodeBatch]):
         processes: int = 1,
     ) -> None:
         self.buckets = _buckets(makers, weights, batch_size, clip_batch_size)
-        self.pairs, self.seed, self.batch_size = pairs, seed, batch_size
+        self.pairs, self.seed, self.stride = pairs, seed, max(batch_size, clip_batch_size)
         self.rank, self.processes = rank, processes
 
     def __getitem__(self, step: int) -> EpisodeBatch:
         """This process's part of a step."""
         pairs, bucket = self.plan(step)
         share = bucket.batch_size // self.processes
-        first = step * self.batch_size + self.rank * share
+        first = step * self.stride + self.rank * share
         return collate([self.episode(bucket, number, pairs) for number in range(first, first + share)])
 
     def plan(self, step: int) -> tuple[int, "Bucket"]:

@@ -82,8 +82,10 @@ class EpisodeData(LightningDataModule):
                 "batch_size, clip_batch_size, eval_batch_size, context_draws, scenes, test_scenes, clips and "
                 "test_clips must be at least 1"
             )
-        if self.clip_batch_size > self.batch_size:
-            raise LavinditError(f"clip_batch_size {self.clip_batch_size} must not exceed batch_size {self.batch_size}")
+        names = [task.name for task in self.tasks]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise LavinditError(f"two tasks are named {twice[0]}; name each once, and rename one of two folders")
         unknown = set(self.weights) - {task.name for task in self.tasks} - set(all_tasks())
         if unknown:
             raise LavinditError(f"weights name {', '.join(sorted(unknown))}, which are no tasks")

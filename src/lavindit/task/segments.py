@@ -1,10 +1,14 @@
 """What the segmentation tasks share: which things count, and in what order they are numbered."""
 
+from collections import Counter
+from weakref import WeakKeyDictionary
+
 import torch
 from torch import Tensor
 
 from lavindit.types import Scene
 
+_ID_LIMIT = 2**32  # a class and an id as one number, since unique rows take torch a hundred times longer
 SMALLEST_PX = 16
 """Pixels of the smallest thing that a task asks for, over all frames of a clip: smaller ones are left out."""
 
@@ -20,19 +24,29 @@ def number_things(scene: Scene) -> tuple[Tensor, Tensor]:
     Returns:
         int64 [1, T, H, W], 0 for none; and bool [1, T, H, W], false where the ids are unknown or a thing is too small.
     """
+    if scene not in _numbered:
+        _numbered[scene] = _number(scene)
+    return _numbered[scene]
+
+
+# Accepting a scene, making the codec and making the pair all ask for the numbers.
+_numbered: WeakKeyDictionary[Scene, tuple[Tensor, Tensor]] = WeakKeyDictionary()
+
+
+def _number(scene: Scene) -> tuple[Tensor, Tensor]:
     assert scene.instance_ids is not None
-    ids, valid = scene.instance_ids, labelled_of(scene).clone()
+    valid = labelled_of(scene)
+    ids = torch.where(valid, scene.instance_ids, 0)
+    names, place = ids.unique(return_inverse=True)
+    counts = place.flatten().bincount(minlength=len(names))
     across = torch.arange(ids.shape[3], dtype=torch.float64).expand(ids.shape)
-    numbered, places = torch.zeros_like(ids), []
-    for number in ids[valid].unique().tolist():
-        mask = (ids == number) & valid
-        if number > 0 and int(mask.sum()) < SMALLEST_PX:
-            valid &= ~mask
-        elif number > 0:
-            places.append((float(across[mask].mean()), number))
-    for rank, (_, number) in enumerate(sorted(places), start=1):
-        numbered[ids == number] = rank
-    return torch.where(valid, numbered, 0), valid
+    middle = place.flatten().bincount(across.flatten(), minlength=len(names)) / counts
+    large, thing = counts >= SMALLEST_PX, names > 0
+    middle = torch.where(large & thing, middle, torch.inf)
+    number = torch.zeros_like(names)
+    number[middle.argsort(stable=True)] = torch.arange(1, len(names) + 1)
+    number = torch.where(large & thing, number, 0)
+    return number[place], valid & (large | ~thing)[place]
 
 
 def has_things(scene: Scene) -> bool:
@@ -42,9 +56,14 @@ def has_things(scene: Scene) -> bool:
 
 def number_by_class(class_ids: Tensor, instance_ids: Tensor) -> Tensor:
     """Instance numbers 1, 2, ... within each class, in the order of the ids; 0 stays 0; int64 [1, T, H, W]."""
-    numbered = torch.zeros_like(instance_ids)
-    for class_id in class_ids[instance_ids > 0].unique().tolist():
-        here = (class_ids == class_id) & (instance_ids > 0)
-        for rank, number in enumerate(instance_ids[here].unique().tolist(), start=1):
-            numbered[here & (instance_ids == number)] = rank
-    return numbered
+    keys, place = (class_ids * _ID_LIMIT + instance_ids).unique(return_inverse=True)
+    numbers, seen = [], Counter()
+    for class_id, instance_id in (divmod(key, _ID_LIMIT) for key in keys.tolist()):  # by class, then by id
+        seen[class_id] += instance_id > 0
+        numbers.append(seen[class_id] if instance_id > 0 else 0)
+    return torch.tensor(numbers)[place]
+
+
+def present_segments(native: Tensor) -> set[tuple[int, int]]:
+    """Classes and instance numbers that occur in a map int64 [2, T, H, W]."""
+    return {divmod(key, _ID_LIMIT) for key in (native[0] * _ID_LIMIT + native[1]).unique().tolist()}
