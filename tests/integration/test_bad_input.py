@@ -351,7 +351,7 @@ def test_unknown_command(refuses: Refuses) -> None:
 
 
 def test_a_defect_of_ours_keeps_its_traceback(run_cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lavindit.cli.tools.all_tasks", lambda: 1 / 0)
+    monkeypatch.setattr("lavindit.cli.tasks.all_tasks", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run_cli(["tasks"])
 

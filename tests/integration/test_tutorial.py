@@ -76,7 +76,7 @@ def test_the_restoration_example_needs_no_more_than_degrade(tmp_path: Path):
 
 SMALL_VAE = [
     *("--model.init_args.network.widths", "[16, 16, 16]", "--model.init_args.network.norm_groups", "8"),
-    *("--model.init_args.network.decoder_blocks", "1", "--trainer.max_steps", "60"),
+    *("--model.init_args.network.decoder_blocks", "1", "--trainer.max_steps", "40"),
 ]
 SMALL_DIT = [
     *("--model.init_args.network.width", "64", "--model.init_args.network.depth", "2"),
@@ -84,7 +84,7 @@ SMALL_DIT = [
     *("--data.min_pairs", "2", "--data.max_pairs", "2", "--data.eval_pairs", "2", "--trainer.max_steps", f"{STEPS}"),
 ]
 SMALL_RUN = [
-    *("--trainer.precision", "32-true", "--trainer.log_every_n_steps", "1", "--data.batch_size", "4"),
+    *("--trainer.precision", "32-true", "--trainer.log_every_n_steps", "1", "--data.batch_size", "2"),
     *("--data.source.resolution", "32", "--data.source.scenes", "64", "--data.source.test_scenes", "16"),
     *("--data.test_samples", "4", "--data.context_draws", "1", "--data.source.photo_share", "0"),
 ]
@@ -130,4 +130,4 @@ def test_the_tutorials_commands_make_check_train_test_report_and_apply(
     assert Path("answers/photo_instance_boundaries.png").is_file()
     screen = capsys.readouterr().out
     assert "Outline every object" in screen
-    assert "n = 32 test scenes at 64 px" in screen
+    assert "n = 32, test scenes at 64 px" in screen

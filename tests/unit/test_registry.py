@@ -21,7 +21,7 @@ class Mine(Task):
     summary = "Mine."
     columns = (Column("psnr", "dB", "max", headline=True), Column("mse", "1", "min"))
 
-    def make_codec(self, generator):
+    def make_codec(self, scenes, generator):
         return IdentityCodec()
 
     def make_pair(self, scene, codec, generator):

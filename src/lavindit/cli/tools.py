@@ -56,7 +56,7 @@ def run_apply(arguments: list[str]) -> None:
         find_preset(chosen.preset)  # a slip is told before anything is loaded
     task = get_task(chosen.task)
     files = _answer_files(chosen, task)
-    engine = load(_find_model(chosen.model), _find_device(chosen.device), PRECISIONS[chosen.precision])
+    engine = load(find_model(chosen.model), _find_device(chosen.device), PRECISIONS[chosen.precision])
     options = Options(
         pairs=chosen.pairs,
         context=chosen.context,
@@ -187,7 +187,7 @@ def _find_device(named: str) -> torch.device:
         raise LavinditError(f"cannot use the device {named!r} ({reason}); try --device cpu") from error
 
 
-def _find_model(named: Path | None) -> Path:
+def find_model(named: Path | None) -> Path:
     if named is not None:
         return named
     variable = os.environ.get(MODEL_VARIABLE)

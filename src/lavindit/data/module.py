@@ -137,12 +137,15 @@ class EpisodeData(LightningDataModule):
 
     def test_dataloader(self) -> list[DataLoader[EpisodeBatch]]:
         """One loader a task, held-out ones included."""
-        datasets = [self._eval_set(task, "test", self.test_samples, self.context_draws) for task in self.tasks]
+        return self._test_loaders(self.context_draws)
+
+    def _test_loaders(self, draws: int) -> list[DataLoader[EpisodeBatch]]:
+        datasets = [self._eval_set(task, "test", self.test_samples, draws) for task in self.tasks]
         return [self._loader(dataset, ShareSampler(len(dataset), *self._place())) for dataset in datasets]
 
     def predict_dataloader(self) -> list[DataLoader[EpisodeBatch]]:
-        """As `test_dataloader`."""
-        return self.test_dataloader()
+        """As `test_dataloader`, each query once."""
+        return self._test_loaders(draws=1)
 
     def transfer_batch_to_device(self, batch: EpisodeBatch, device, dataloader_idx: int) -> EpisodeBatch:
         """Move the stacked pictures; the truth stays where metrics are computed."""

@@ -8,6 +8,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 
+from lavindit.clips import save_clip
 from lavindit.pictures import save_picture
 from lavindit.training.base import TrainedModule
 from lavindit.training.checkpoints import CHECKPOINTS, LAST, last_checkpoint
@@ -108,7 +109,7 @@ class ProgressLines(Callback):
 
 
 class PredictionWriter(Callback):
-    """Writes the answers of `lavindit predict` to RUN/predictions, named by sample id."""
+    """Writes the answers of `lavindit predict` to RUN/predictions, named by sample id; a clip as a folder of frames."""
 
     def on_predict_batch_end(
         self,
@@ -121,5 +122,8 @@ class PredictionWriter(Callback):
     ) -> None:
         """Write a batch."""
         for sample_id, picture in zip(batch.sample_ids, outputs, strict=True):
-            name = sample_id.replace("/", "_") + ".png"
-            save_picture(picture, Path(trainer.default_root_dir) / "predictions" / name)
+            path = Path(trainer.default_root_dir) / "predictions" / sample_id.replace("/", "_")
+            if picture.shape[1] > 1:
+                save_clip(picture, path)
+            else:
+                save_picture(picture, path.with_name(path.name + ".png"))

@@ -1,0 +1,183 @@
+"""`lavindit tasks`: all of them, one of them, its budget, a new one."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from lavindit.cli.scaffold import write_scaffold
+from lavindit.cli.tools import MODEL_VARIABLE, Parser, find_model
+from lavindit.data import SourceConfig
+from lavindit.errors import LavinditError
+from lavindit.inference.budget import Budget, load_vae, measure_budget
+from lavindit.metrics.networks import available, remedy
+from lavindit.task import Task, all_tasks, get_task
+
+SAMPLES = 32
+CONTEXT_SCENES, CONTEXT_CLIPS = 64, 16
+SPARE = 4  # times as many scenes as are wanted, since a task may pass some over
+SECONDS_BETWEEN_LINES = 10.0
+BUDGET_OPTIONS = ("model", "samples", "resolution", "root")
+
+
+def run_tasks(arguments: list[str]) -> None:
+    """List all tasks, tell about one, measure its budget, or begin a new one."""
+    if arguments[:1] == ["new"]:
+        _run_new(arguments[1:])
+        return
+    chosen = _parser().parse_args(arguments)
+    console = Console()
+    given = [f"--{name}" for name in BUDGET_OPTIONS if getattr(chosen, name) is not None]
+    if given and not chosen.budget:
+        raise LavinditError(f"{given[0]} is given without --budget")
+    if chosen.name is None and chosen.budget:
+        raise LavinditError("--budget needs a task: lavindit tasks NAME --budget")
+    if chosen.name is None:
+        _print_all(console)
+    elif chosen.budget:
+        _run_budget(chosen, console)
+    else:
+        _print_task(get_task(chosen.name), console)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "lavindit tasks",
+        description="The registered tasks, or one of them. `lavindit tasks new NAME` begins a new one.",
+    )
+    parser.add_argument("name", nargs="?", help="a task, a plugin file or a folder of pairs")
+    parser.add_argument(
+        "--budget",
+        action="store_true",
+        help="what the truth itself scores: through the codec, through 8 bits a channel, through the VAE",
+    )
+    text = f"model directory whose VAE is measured; default: ${MODEL_VARIABLE}, else that of `make demo`, else none"
+    parser.add_argument("--model", type=Path, metavar="DIR", help=text)
+    parser.add_argument("--samples", type=int, metavar="N", help=f"test scenes (default {SAMPLES})")
+    text = "side of the pictures (default: the model's, else 64)"
+    parser.add_argument("--resolution", type=int, metavar="PX", help=text)
+    parser.add_argument("--root", type=Path, metavar="PATH", help="a public data set in place of the embedded world")
+    return parser
+
+
+def _run_new(arguments: list[str]) -> None:
+    """Write a task that works as it stands, and its test."""
+    parser = Parser("lavindit tasks new", description="Write a working task and its test, to be changed into yours.")
+    parser.add_argument("name", help="name of the task, in lower_snake_case")
+    parser.add_argument("--video", action="store_true", help="a task of clips")
+    parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="folder (default: the current one)")
+    chosen = parser.parse_args(arguments)
+    plugin, test = write_scaffold(chosen.name, chosen.out, chosen.video)
+    print(f"wrote {plugin}\nwrote {test}\nCheck it with `pytest {test}`, look at it with `lavindit tasks {plugin}`.")
+
+
+def _print_all(console: Console) -> None:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("task", "v", "modality", "headline", "trained", "summary"):
+        table.add_column(heading, overflow="fold")
+    for task in all_tasks().values():
+        column = task.headline
+        arrow = "↑" if column.direction == "max" else "↓"
+        trained = "held out" if task.held_out else "yes"
+        table.add_row(task.name, str(task.version), task.modality, f"{column.metric} {arrow}", trained, task.summary)
+    console.print(table)
+
+
+def _print_task(task: Task, console: Console) -> None:
+    console.print(f"[bold]{task.name}[/bold] (version {task.version}, {task.modality})")
+    console.print(task.summary)
+    for column in task.columns:
+        best = "higher is better" if column.direction == "max" else "lower is better"
+        unit = "" if column.unit == "1" else f" {column.unit}"
+        headline = ", headline" if column.metric == task.headline.metric else ""
+        lacking = "" if not column.needs or available(column.needs) else f"; not measured, lacks {column.needs}"
+        console.print(f"  {column.metric}{unit}: {best}{headline}{lacking}")
+    for label, text in (
+        ("frames", f"{task.input_frames} in, {task.target_frames} out"),
+        ("needs", ", ".join(sorted(task.requires - {"target"})) or "pictures only"),
+        ("training", "held out" if task.held_out else "joins the mixture of a config that names it"),
+        ("context", task.context),
+        ("protocol", task.protocol),
+        ("source", task.citation),
+    ):
+        if text:
+            console.print(f"{label}: {text}")
+
+
+def _run_budget(chosen: argparse.Namespace, console: Console) -> None:
+    task, model = get_task(chosen.name), _model_or_none(chosen.model)
+    vae, trained = (None, None) if model is None else load_vae(model)
+    samples = SAMPLES if chosen.samples is None else chosen.samples
+    if samples < 1:
+        raise LavinditError(f"--samples {samples} must be at least 1")
+    config = SourceConfig(
+        resolution=chosen.resolution or trained or SourceConfig.resolution,
+        scenes=CONTEXT_SCENES,
+        clips=CONTEXT_CLIPS,
+        test_scenes=SPARE * samples,
+        test_clips=SPARE * samples,
+        root=None if chosen.root is None else str(chosen.root),
+    )
+    with _progress() as progress:
+        budget = measure_budget(task, samples, config, vae, progress)
+    _print_budget(budget, console)
+    if model is None:
+        print(f"VAE: none; name a model directory with --model or ${MODEL_VARIABLE}")
+    else:
+        print(f"VAE: {model}")
+    for name in sorted({column.needs for column in task.columns if column.needs and not available(column.needs)}):
+        lacking = ", ".join(column.metric for column in task.columns if column.needs == name)
+        print(f"not measured: {lacking}. {remedy(name)}")
+
+
+def _print_budget(budget: Budget, console: Console) -> None:
+    console.print(f"[bold]{budget.task}[/bold] (version {budget.version}): what the truth itself scores")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("figure")
+    with_vae = budget.rows[0].vae is not None
+    for heading in ("ideal", "codec", "8 bit", *(["VAE"] if with_vae else [])):
+        table.add_column(heading, justify="right")
+    for row in budget.rows:
+        arrow, unit = "↑" if row.direction == "max" else "↓", "" if row.unit == "1" else f" {row.unit}"
+        values = [row.ideal, row.exact, row.eight_bit, row.vae]
+        shown = [f"{value:.4g}" for value in values if value is not None]
+        table.add_row(f"{row.metric}{unit} {arrow}{' (headline)' if row.headline else ''}", *shown)
+    console.print(table)
+    print(f"n = {budget.n}, test scenes at {budget.resolution} px")
+
+
+def _model_or_none(named: Path | None) -> Path | None:
+    """The model directory that `apply` would take, if there is one."""
+    try:
+        return find_model(named)
+    except LavinditError:
+        return None
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal; elsewhere a line every ten seconds, so that short work is silent."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _Lines()
+        return
+    columns = (TextColumn("scenes"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        job = bar.add_task("scenes", total=None)
+        yield lambda done, total: bar.update(job, completed=done, total=total)
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self.last = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        if time.monotonic() - self.last >= SECONDS_BETWEEN_LINES:
+            self.last = time.monotonic()
+            print(f"{done} of {total} scenes", file=sys.stderr)
