@@ -12,7 +12,7 @@ from lavindit.task import Column, Task
 from lavindit.task.segments import number_by_class, number_things, present_segments
 from lavindit.types import Pair, Scene
 
-LARGEST_CLASS = 255
+LARGEST_CLASS = 1000
 
 
 class PanopticSegmentation(Task):

@@ -17,8 +17,10 @@ MAPS = sorted(name for name in CODECS if CODECS[name].pixelwise)
 THINGS = sorted(name for name in CODECS if not CODECS[name].pixelwise)
 
 
-@pytest.fixture(params=MAPS)
+@pytest.fixture(params=[*MAPS, "depth as colours"])
 def codec(request: pytest.FixtureRequest) -> Codec:
+    if request.param == "depth as colours":
+        return get_codec("depth", mapping="cube")
     return get_codec(request.param, **OPTIONS.get(request.param, {}))
 
 
@@ -213,6 +215,23 @@ def test_depth_tolerance_follows_the_range(near: float, far: float) -> None:
     assert float((codec.decode(rounded) - native).abs().max()) <= codec.tolerance_8bit
 
 
+def test_depth_as_colours_is_a_path_from_corner_to_corner() -> None:
+    codec = get_codec("depth", near=1.0, far=10.0, mapping="cube")
+    depth_m = torch.logspace(0, 1, 8 * 71).view(1, 1, 8, 71)
+    picture = codec.encode(depth_m, torch.ones_like(depth_m, dtype=torch.bool))
+    path = picture[:, 0].flatten(1).T
+    assert path[0].tolist() == [0, 0, 0]
+    assert path[-1].tolist() == [1, 0, 0]
+    steps = (path[1:] - path[:-1]).abs()
+    assert float(steps.sum(1).max()) < 1.5 * 7 / len(path)  # no jumps
+    assert bool(((path == 0) | (path == 1)).sum(1).ge(2).all())  # on edges
+    noisy = picture + 0.05 * torch.randn(picture.shape, generator=torch.Generator().manual_seed(0))
+    gray = get_codec("depth", near=1.0, far=10.0)
+    shades = gray.encode(depth_m, torch.ones_like(depth_m, dtype=torch.bool))
+    of_gray = (gray.decode(shades + noisy - picture) / depth_m - 1).abs().mean()
+    assert float((codec.decode(noisy) / depth_m - 1).abs().mean()) < 0.5 * float(of_gray)
+
+
 def test_normals_axes_and_nothing() -> None:
     codec = get_codec("normals")
     axes = torch.cat([torch.eye(3), torch.zeros(3, 1)], dim=1).reshape(3, 1, 1, 4)
@@ -246,6 +265,7 @@ def test_mask_takes_any_dtype_and_decodes_softly() -> None:
         ("depth", {"near": 3.0, "far": 2.0}, "0 < near < far"),
         ("depth", {"near": 0.0}, "0 < near < far"),
         ("depth", {"far": math.inf}, "0 < near < far"),
+        ("depth", {"mapping": "rainbow"}, "no mapping 'rainbow'; there are gray, cube"),
         ("flow", {"max_px": 0}, "0 < max_px"),
         ("flow", {"power": 1.5}, "power <= 1"),
         ("palette", {"colours": 0}, "1 to 4096"),

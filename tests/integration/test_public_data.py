@@ -96,8 +96,8 @@ def test_three_draws_of_the_embedded_world(trained: list[object], run_cli: Cli) 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--task", "pose_estimation"], "pose_estimation requires keypoints_px, which the data set at .* lack"),
-        (["--task", "video_depth_estimation"], "requires depth_m, which the data set at .* lack"),
+        (["--task", "pose_estimation"], "pose_estimation requires keypoints_px, which the data set at .* lacks"),
+        (["--task", "video_depth_estimation"], "requires depth_m, which the data set at .* lacks"),
         (["--task", "colorization", "--data.source.layout", "coko"], "coco"),
         (["--task", "optical_flow_estimaton"], "did you mean optical_flow_estimation"),
         (["--task"], "--task needs a task"),

@@ -14,6 +14,7 @@ from rich.table import Table
 from lavindit.cli.scaffold import write_scaffold
 from lavindit.cli.tools import MODEL_VARIABLE, Parser, find_model
 from lavindit.data import SourceConfig
+from lavindit.data.readers import LAYOUTS
 from lavindit.errors import LavinditError
 from lavindit.inference.budget import Budget, load_vae, measure_budget
 from lavindit.metrics.networks import available, remedy
@@ -23,7 +24,7 @@ SAMPLES = 32
 CONTEXT_SCENES, CONTEXT_CLIPS = 64, 16
 SPARE = 4  # times as many scenes as are wanted, since a task may pass some over
 SECONDS_BETWEEN_LINES = 10.0
-BUDGET_OPTIONS = ("model", "samples", "resolution", "root")
+BUDGET_OPTIONS = ("model", "samples", "resolution", "root", "layout", "fold")
 
 
 def run_tasks(arguments: list[str]) -> None:
@@ -63,6 +64,8 @@ def _parser() -> Parser:
     text = "side of the pictures (default: the model's, else 64)"
     parser.add_argument("--resolution", type=int, metavar="PX", help=text)
     parser.add_argument("--root", type=Path, metavar="PATH", help="a public data set in place of the embedded world")
+    parser.add_argument("--layout", help=f"which one it is: {', '.join(LAYOUTS)} (default: as its files tell)")
+    parser.add_argument("--fold", type=int, metavar="N", help="its fold, of a data set that has folds (default 0)")
     return parser
 
 
@@ -123,6 +126,8 @@ def _run_budget(chosen: argparse.Namespace, console: Console) -> None:
         test_scenes=SPARE * samples,
         test_clips=SPARE * samples,
         root=None if chosen.root is None else str(chosen.root),
+        layout=chosen.layout,
+        fold=chosen.fold or 0,
     )
     with _progress() as progress:
         budget = measure_budget(task, samples, config, vae, progress)

@@ -188,6 +188,11 @@ def _find_device(named: str) -> torch.device:
 
 
 def find_model(named: Path | None) -> Path:
+    """The model directory that is named, else the environment's, else the demo's.
+
+    Raises:
+        LavinditError: There is none.
+    """
     if named is not None:
         return named
     variable = os.environ.get(MODEL_VARIABLE)

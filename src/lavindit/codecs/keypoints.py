@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from lavindit.codecs.base import Codec
 from lavindit.codecs.colours import EXACT, nearest_colour, separated_colours, settle
+from lavindit.codecs.figures import take_apart
 from lavindit.errors import LavinditError
 
 COCO_PARENTS = (-1, 0, 0, 1, 2, 0, 0, 5, 6, 7, 8, 5, 6, 11, 12, 13, 14)
@@ -37,8 +38,9 @@ class KeypointsCodec(Codec):
 
     Natives are [M, J, T, 3] as in `Scene.keypoints_px`. Joints of visibility 0 are not drawn and come back as zeros, in
     position too; hidden joints (1) are drawn like visible ones (2) and come back as 2. With `people` 1 all discs belong
-    to one person. With more, people are told apart by not touching, and come back from left to right in each frame
-    (they are not followed over time); people who overlap become one.
+    to one person. With more, people are told apart by their limbs (in skeletons whose parents come before their
+    children, as COCO's do; otherwise by not touching). They come back from left to right in each frame, and are not followed
+    over time. Joints of one kind that touch become one.
 
     Args:
         parents: For each joint the next one towards the root, -1 for a root; COCO's 17 by default.
@@ -143,29 +145,40 @@ class KeypointsCodec(Codec):
         owner = _owners(places.flatten(0, 1), shown.flatten(), radius, height, width)
         return torch.where(owner >= 0, owner % len(self.parents) + _FIRST_JOINT, labels)
 
-    def _limbs(self, shown: list[bool]) -> list[list[int]]:
+    def _limbs(self, shown: Sequence[bool]) -> list[list[int]]:
         """Pairs of joints that are joined, given which are drawn."""
-        limbs = []
-        root = shown.index(True) if any(shown) else 0
-        for joint in range(root + 1, len(shown)):
-            if shown[joint]:
-                up, steps = self.parents[joint], 0
-                while up >= 0 and not shown[up] and steps < len(shown):  # counted, in case the parents form a ring
-                    up, steps = self.parents[up], steps + 1
-                limbs.append([joint, up if up >= 0 and shown[up] else root])
-        return limbs
+        ends = [(joint, self._joined_to(joint, shown)) for joint in range(len(shown)) if shown[joint]]
+        return [[joint, end] for joint, end in ends if end is not None]
+
+    def _joined_to(self, joint: int, shown: Sequence[bool]) -> int | None:
+        """The joint that the limb of a drawn joint leads to; None for the first that is drawn."""
+        root = shown.index(True)
+        if joint == root:
+            return None
+        up, steps = self.parents[joint], 0
+        while up >= 0 and not shown[up] and steps < len(shown):  # counted, in case the parents form a ring
+            up, steps = self.parents[up], steps + 1
+        return up if up >= 0 and shown[up] else root
 
     def _people(self, labels: Tensor) -> list[Tensor]:
         """Masks [H, W] of the figures in labels [H, W], from left to right."""
         if self.people == 1:
             return [torch.ones_like(labels, dtype=torch.bool)]
+        masks = []
+        if all(parent < joint for joint, parent in enumerate(self.parents)):
+            masks = take_apart(labels, len(self.parents), _FIRST_JOINT, _radius(*labels.shape), self._joined_to)
+        masks = masks or self._regions(labels)
+        largest = sorted(masks, key=lambda mask: -int((labels[mask] >= _FIRST_JOINT).sum()))[: self.people]
+        return sorted(largest, key=lambda mask: float(mask.nonzero()[:, 1].float().mean()))
+
+    def _regions(self, labels: Tensor) -> list[Tensor]:
+        """Masks [H, W] of the regions of labels [H, W] that do not touch, the largest `people` of them."""
         parts, count = ndimage.label((labels > 0).numpy(), structure=[[1] * 3] * 3)  # pyright: ignore[reportGeneralTypeIssues]
         parts = torch.from_numpy(parts).long()
         size = torch.bincount(parts.flatten(), minlength=count + 1)[1:]
         least = math.pi * _radius(*labels.shape) ** 2 / 2
         largest = [i for i in size.argsort(descending=True).tolist()[: self.people] if size[i] >= least]
-        masks = [parts == i + 1 for i in largest]
-        return sorted(masks, key=lambda mask: float(mask.nonzero()[:, 1].float().mean()))
+        return [parts == i + 1 for i in largest]
 
     def _find(self, labels: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Joints [J, 3] and their scores [J] of the one figure in labels [H, W]."""

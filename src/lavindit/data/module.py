@@ -26,7 +26,8 @@ class EpisodeData(LightningDataModule):
             named.
         source: The framework's scenes.
         batch_size: Episodes a step (before accumulation), shared evenly by the processes.
-        clip_batch_size: Episodes a step of clips; None: a quarter, since a clip has four times the latent frames.
+        clip_batch_size: Episodes a step of clips; None: a quarter, since a clip has four times the latent frames, or the
+            next number above that the processes can share.
         min_pairs: Smallest K in training.
         max_pairs: Largest K in training.
         eval_pairs: K in validation and test.
@@ -64,7 +65,7 @@ class EpisodeData(LightningDataModule):
         self.tasks = [get_task(name) for name in tasks] if tasks else list(all_tasks().values())
         self.weights, self.source = weights or {}, source
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
-        self.clip_batch_size = max(1, batch_size // 4) if clip_batch_size is None else clip_batch_size
+        self.clip_batch_size = clip_batch_size
         self.pairs, self.eval_pairs = (min_pairs, max_pairs), eval_pairs
         self.context, self.context_draws = context, context_draws
         self.val_samples, self.test_samples = val_samples, test_samples
@@ -75,7 +76,12 @@ class EpisodeData(LightningDataModule):
 
     def _check(self) -> None:
         """Refuse what makes no sense."""
-        sizes = (self.batch_size, self.clip_batch_size, self.eval_batch_size, self.context_draws)
+        sizes = (
+            self.batch_size,
+            1 if self.clip_batch_size is None else self.clip_batch_size,
+            self.eval_batch_size,
+            self.context_draws,
+        )
         scenes = (self.source.scenes, self.source.test_scenes, self.source.clips, self.source.test_clips)
         if min(*sizes, *scenes) < 1:
             raise LavinditError(
@@ -121,12 +127,13 @@ class EpisodeData(LightningDataModule):
     def train_dataloader(self) -> DataLoader[EpisodeBatch]:
         """Endless stream; a resumed run goes on where it stopped."""
         rank, processes = self._place()
-        for name in ("batch_size", "clip_batch_size"):
-            if getattr(self, name) % processes:
-                raise LavinditError(f"{name} {getattr(self, name)} cannot be shared evenly by {processes} processes")
+        quarter = -(-max(1, self.batch_size // 4) // processes) * processes
+        sizes = (self.batch_size, quarter if self.clip_batch_size is None else self.clip_batch_size)
+        for name, size in zip(("batch_size", "clip_batch_size"), sizes, strict=True):
+            if size % processes:
+                raise LavinditError(f"{name} {size} cannot be shared evenly by {processes} processes")
         done = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready if self.trainer is not None else 0
         makers = {task.name: EpisodeMaker(task, "train", self.source) for task in self.trained_tasks}
-        sizes = (self.batch_size, self.clip_batch_size)
         mixture = EpisodeMixture(makers, self.weights, *sizes, self.pairs, self.seed, rank, processes)
         return self._loader(mixture, StreamSampler(done))
 

@@ -131,6 +131,6 @@ def source_for(task: Task, split: str, config: SourceConfig) -> Source:
             source = BlendedSource(source, _photos(config, split), config.photo_share, config.seed)
     missing = task.requires - source.provides
     if missing:
-        where = f"the data set at {config.root}" if config.root is not None else "its scenes"
-        raise LavinditError(f"task {task.name} requires {', '.join(sorted(missing))}, which {where} lack")
+        where = f"the data set at {config.root} lacks" if config.root is not None else "its scenes lack"
+        raise LavinditError(f"task {task.name} requires {', '.join(sorted(missing))}, which {where}")
     return source

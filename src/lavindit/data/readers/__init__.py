@@ -60,7 +60,9 @@ def open_layout(
     if layout is None:
         layout = next((name for name, reader in LAYOUTS.items() if reader.detect(root)), None)
         if layout is None:
-            raise LavinditError(f"{root} has none of the layouts {', '.join(LAYOUTS)}; see docs/data.md, or name one")
+            raise LavinditError(
+                f"{root} has none of the layouts {', '.join(LAYOUTS)}; see docs/readers.md, or name one"
+            )
     elif layout not in LAYOUTS:
         near = difflib.get_close_matches(layout, LAYOUTS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there is {', '.join(LAYOUTS)}"
