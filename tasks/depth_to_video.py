@@ -16,11 +16,6 @@ class DepthToVideo(GenerationTask):
     summary = "Paint the clip that depth maps were taken from."
     modality = "video"
     requires = frozenset({"depth_m"})
-    protocol = (
-        "Truth: the scene's own clip, one of many that fit. LPIPS leads where its weights are at hand, otherwise its "
-        "proxy, otherwise SSIM, each a mean over frames. FID and KID judge the set of all answers."
-    )
-    citation = "Wang et al., LaVin-DiT, CVPR 2025."
 
     def draw(self, scene: Scene) -> Tensor:
         """Depth as gray, frame by frame."""

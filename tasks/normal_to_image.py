@@ -15,11 +15,6 @@ class NormalToImage(GenerationTask):
     version = 1
     summary = "Paint the picture that a normal map was taken from."
     requires = frozenset({"normals"})
-    protocol = (
-        "Truth: the scene's own picture, one of many that fit. LPIPS leads where its weights are at hand, otherwise "
-        "its proxy, otherwise SSIM. FID and KID judge the set of all answers."
-    )
-    citation = "Wang et al., LaVin-DiT, CVPR 2025."
 
     def draw(self, scene: Scene) -> Tensor:
         """Normals as colours."""

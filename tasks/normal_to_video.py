@@ -16,11 +16,6 @@ class NormalToVideo(GenerationTask):
     summary = "Paint the clip that normal maps were taken from."
     modality = "video"
     requires = frozenset({"normals"})
-    protocol = (
-        "Truth: the scene's own clip, one of many that fit. LPIPS leads where its weights are at hand, otherwise its "
-        "proxy, otherwise SSIM, each a mean over frames. FID and KID judge the set of all answers."
-    )
-    citation = "Wang et al., LaVin-DiT, CVPR 2025."
 
     def draw(self, scene: Scene) -> Tensor:
         """Normals as colours, frame by frame."""

@@ -14,11 +14,6 @@ class PoseToImage(GenerationTask):
     version = 1
     summary = "Paint a picture with people in the poses shown."
     requires = frozenset({"keypoints_px"})
-    protocol = (
-        "Truth: the scene's own picture, one of many that fit. LPIPS leads where its weights are at hand, otherwise "
-        "its proxy, otherwise SSIM. FID and KID judge the set of all answers."
-    )
-    citation = "Wang et al., LaVin-DiT, CVPR 2025."
 
     def accepts(self, scene: Scene) -> bool:
         """Only scenes with a person."""

@@ -1,25 +1,16 @@
 """Instance segmentation of clips: every thing keeps its colour through the frames."""
 
-from collections.abc import Sequence
-
-import torch
-
-from lavindit.codecs import PaletteCodec
-from lavindit.codecs.base import Codec
 from lavindit.metrics import InstanceMetric, JoinedMetric, VideoMaskMetric
-from lavindit.task import Column, Task
-from lavindit.task.segments import has_things, number_things
-from lavindit.types import Pair, Scene
+from lavindit.task import Column, InstanceTask
 
 
-class VideoInstanceSegmentation(Task):
+class VideoInstanceSegmentation(InstanceTask):
     """Give every thing of a clip a colour that it keeps."""
 
     name = "video_instance_segmentation"
     version = 1
     summary = "Give every thing of a clip a colour that it keeps, from left to right as the pairs show."
     modality = "video"
-    requires = frozenset({"instance_ids"})
     columns = (
         Column("j_and_f", "%", "max", headline=True),
         Column("j", "%", "max"),
@@ -33,19 +24,6 @@ class VideoInstanceSegmentation(Task):
         "the whole clip are invalid."
     )
     citation = "Protocol: Perazzi et al., CVPR 2016 (DAVIS); Yang et al., ICCV 2019 (video AP)."
-
-    def accepts(self, scene: Scene) -> bool:
-        """Only clips with a thing."""
-        return has_things(scene)
-
-    def make_codec(self, scenes: Sequence[Scene], generator: torch.Generator) -> Codec:
-        """A palette with a colour for each thing of the fullest clip."""
-        return PaletteCodec(max(int(number_things(scene)[0].max()) for scene in scenes), generator)
-
-    def make_pair(self, scene: Scene, codec: Codec, generator: torch.Generator) -> Pair:
-        """Clip and numbered things."""
-        ids, valid = number_things(scene)
-        return Pair(scene.rgb, codec.encode(ids, valid), ids.float(), valid)
 
     def make_metric(self) -> JoinedMetric:
         """J&F and AP."""

@@ -41,7 +41,7 @@ def worst_px(answer: Tensor, truth: Tensor) -> float:
 @pytest.mark.parametrize(("blur", "noise", "worst"), [(0, 0, 1), (1, 0.05, 2)])
 def test_an_arm_across_somebody_else(blur: float, noise: float, worst: float) -> None:
     """The left one's hand lies on the right one's arm, and limbs cross."""
-    truth = torch.cat([person(190, 0, 30), person(190, 80, 20)])
+    truth = torch.cat([person(160, 0, 30), person(160, 80, 20)])
     codec = KeypointsCodec(people=2)
     assert worst_px(read(codec, truth, blur, noise), truth) < worst
 
@@ -52,7 +52,7 @@ def test_three_in_a_row_from_left_to_right() -> None:
 
 
 def test_limbs_that_skip_a_joint_which_is_not_drawn() -> None:
-    truth = torch.cat([person(190, 0, 30), person(190, 80, 20)])
+    truth = torch.cat([person(160, 0, 30), person(160, 80, 20)])
     truth[0, [0, 5, 12], 0, 2] = 0
     truth[1, [1, 3, 7], 0, 2] = 0
     assert worst_px(read(KeypointsCodec(people=2), truth), truth) < 1
@@ -69,7 +69,7 @@ def test_a_stray_spot_is_nobody() -> None:
     truth = person(190, 30, 30)
     codec = KeypointsCodec(people=3)
     picture = codec.encode(truth, VALID)
-    x, y = (truth[0, 9, 0, :2] + torch.tensor([9.0, 0.0])).round().long().tolist()
+    x, y = (truth[0, 9, 0, :2] + torch.tensor([7.0, 0.0])).round().long().tolist()
     picture[:, 0, y - 3 : y + 4, x - 3 : x + 4] = codec.colours[2][:, None, None]  # a second nose at the hand
     answer = codec.decode(picture)
     assert len(answer) == 1

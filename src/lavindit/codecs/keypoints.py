@@ -39,8 +39,8 @@ class KeypointsCodec(Codec):
     Natives are [M, J, T, 3] as in `Scene.keypoints_px`. Joints of visibility 0 are not drawn and come back as zeros, in
     position too; hidden joints (1) are drawn like visible ones (2) and come back as 2. With `people` 1 all discs belong
     to one person. With more, people are told apart by their limbs (in skeletons whose parents come before their
-    children, as COCO's do; otherwise by not touching). They come back from left to right in each frame, and are not followed
-    over time. Joints of one kind that touch become one.
+    children, as COCO's do; otherwise by not touching). They come back from left to right in each frame, and are not
+    followed over time. Joints of one kind that touch become one.
 
     Args:
         parents: For each joint the next one towards the root, -1 for a root; COCO's 17 by default.

@@ -26,8 +26,8 @@ class EpisodeData(LightningDataModule):
             named.
         source: The framework's scenes.
         batch_size: Episodes a step (before accumulation), shared evenly by the processes.
-        clip_batch_size: Episodes a step of clips; None: a quarter, since a clip has four times the latent frames, or the
-            next number above that the processes can share.
+        clip_batch_size: Episodes a step of clips; None: a quarter, since a clip has four times the latent frames, or
+            the next number above that the processes can share.
         min_pairs: Smallest K in training.
         max_pairs: Largest K in training.
         eval_pairs: K in validation and test.
@@ -76,12 +76,8 @@ class EpisodeData(LightningDataModule):
 
     def _check(self) -> None:
         """Refuse what makes no sense."""
-        sizes = (
-            self.batch_size,
-            1 if self.clip_batch_size is None else self.clip_batch_size,
-            self.eval_batch_size,
-            self.context_draws,
-        )
+        clips = 1 if self.clip_batch_size is None else self.clip_batch_size
+        sizes = (self.batch_size, clips, self.eval_batch_size, self.context_draws)
         scenes = (self.source.scenes, self.source.test_scenes, self.source.clips, self.source.test_clips)
         if min(*sizes, *scenes) < 1:
             raise LavinditError(

@@ -6,12 +6,14 @@ from lavindit.task.folder import FolderTask
 from lavindit.task.generation import GenerationTask
 from lavindit.task.registry import all_tasks, get_task
 from lavindit.task.restoration import RestorationTask
+from lavindit.task.segments import InstanceTask
 
 __all__ = [
     "Column",
     "DepthTask",
     "FolderTask",
     "GenerationTask",
+    "InstanceTask",
     "NormalTask",
     "RestorationTask",
     "Task",

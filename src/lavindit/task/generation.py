@@ -28,6 +28,11 @@ class GenerationTask(Task):
         Column("fid", "1", "min", needs="inception"),
         Column("kid", "1", "min", needs="inception"),
     )
+    protocol = (
+        "Truth: the scene's own picture, one of many that fit. LPIPS leads where its weights are at hand, otherwise "
+        "its proxy, otherwise SSIM; of clips they are means over frames. FID and KID judge the set of all answers."
+    )
+    citation = "Wang et al., LaVin-DiT, CVPR 2025."
 
     @abstractmethod
     def draw(self, scene: Scene) -> Tensor:

@@ -1,12 +1,16 @@
 """What the segmentation tasks share: which things count, and in what order they are numbered."""
 
 from collections import Counter
+from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from lavindit.types import Scene
+from lavindit.codecs import PaletteCodec
+from lavindit.codecs.base import Codec
+from lavindit.task.contract import Task
+from lavindit.types import Pair, Scene
 
 _ID_LIMIT = 2**32  # a class and an id as one number, since unique rows take torch a hundred times longer
 SMALLEST_PX = 16
@@ -67,3 +71,22 @@ def number_by_class(class_ids: Tensor, instance_ids: Tensor) -> Tensor:
 def present_segments(native: Tensor) -> set[tuple[int, int]]:
     """Classes and instance numbers that occur in a map int64 [2, T, H, W]."""
     return {divmod(key, _ID_LIMIT) for key in (native[0] * _ID_LIMIT + native[1]).unique().tolist()}
+
+
+class InstanceTask(Task):
+    """Base of the tasks that give every thing a colour of its own, drawn anew for each episode."""
+
+    requires = frozenset({"instance_ids"})
+
+    def accepts(self, scene: Scene) -> bool:
+        """Only scenes with a thing."""
+        return has_things(scene)
+
+    def make_codec(self, scenes: Sequence[Scene], generator: torch.Generator) -> Codec:
+        """A palette with a colour for each thing of the fullest scene."""
+        return PaletteCodec(max(int(number_things(scene)[0].max()) for scene in scenes), generator)
+
+    def make_pair(self, scene: Scene, codec: Codec, generator: torch.Generator) -> Pair:
+        """Picture or clip, and its numbered things."""
+        ids, valid = number_things(scene)
+        return Pair(scene.rgb, codec.encode(ids, valid), ids.float(), valid)
