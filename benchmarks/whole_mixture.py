@@ -16,7 +16,9 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from statistics import median
 
-import lavindit  # noqa: F401, I001 - first: lightning needs what it does for torchvision without compiled operators
+import lavindit  # noqa: F401  (first: it repairs torchvision)
+
+# isort: split
 import torch
 from lightning import Callback, Trainer
 
