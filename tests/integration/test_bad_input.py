@@ -116,9 +116,11 @@ class TestApply:
         (desk / "text.png").write_text("no picture")
         refuses([*apply(), "--query", "photo.png", "text.png"], "text.png")
 
-    def test_missing_image(self, refuses: Refuses) -> None:
+    def test_missing_image(self, desk: Path, refuses: Refuses) -> None:
         refuses(apply(query="none.png"), "no such image: none.png")
-        refuses(apply(query="pairs"), "pairs is a folder", "name image files")
+        refuses(apply(query="pairs"), "pairs is a folder of pairs", "name it with --task")
+        (desk / "empty").mkdir()
+        refuses(apply(query="empty"), "empty is a folder", "name image files")
 
     def test_two_queries_of_one_name(self, desk: Path, refuses: Refuses) -> None:
         (desk / "b").mkdir()

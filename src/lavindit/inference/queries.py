@@ -13,6 +13,7 @@ from lavindit.flow import seed_from
 from lavindit.inference.presets import Settings
 from lavindit.pictures import FITS, Letterbox, Stretch, load_picture
 from lavindit.task import Task
+from lavindit.task.folder_pairs import INPUT
 from lavindit.types import Pair
 
 Query = str | Path | Tensor
@@ -59,6 +60,8 @@ def read_query(query: Query, task: Task, settings: Settings) -> Asked:
 def _load(query: Query) -> Tensor:
     if isinstance(query, Tensor):
         return query
+    if Path(query).is_dir() and any(Path(query).glob(f"*{INPUT}.*")):
+        raise LavinditError(f"{query} is a folder of pairs; name it with --task, and ask about images or clips")
     return load_clip(query) if is_clip(query) else load_picture(query)
 
 
