@@ -23,7 +23,7 @@ import torch
 from lightning import Callback, Trainer
 
 from lavindit.data import EpisodeData, SourceConfig
-from lavindit.models import JDiTConfig
+from lavindit.models import JDiTConfig, load_model
 from lavindit.report import current_commit, describe_machine
 from lavindit.training import DiTModule
 from lavindit.training.optimizers import MuonAdamW
@@ -97,6 +97,7 @@ def main() -> None:
         "seed": chosen.seed,
         "commit": current_commit(),
         "machine": describe_machine(),
+        "vae": {"steps": load_model(chosen.vae).info.get("steps")},
         "figures": {
             "loss": tasks,
             "tasks_whose_loss_fell": sum(row["fell"] for name, row in tasks.items() if name != "all"),
