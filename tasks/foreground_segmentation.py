@@ -8,7 +8,7 @@ from lavindit.codecs import MaskCodec
 from lavindit.codecs.base import Codec
 from lavindit.metrics import ForegroundMetric
 from lavindit.task import Column, Task
-from lavindit.task.segments import labelled_of
+from lavindit.task.segments import has_things, labelled_of
 from lavindit.types import Pair, Scene
 
 
@@ -16,7 +16,7 @@ class ForegroundSegmentation(Task):
     """Objects white, background black; held out of all training."""
 
     name = "foreground_segmentation"
-    version = 1
+    version = 2
     summary = "Objects white, ground, walls and sky black. Held out: the pairs are all the model ever sees of it."
     requires = frozenset({"instance_ids"})
     held_out = True
@@ -26,6 +26,10 @@ class ForegroundSegmentation(Task):
         "On the embedded world all objects are one class."
     )
     citation = "Protocol: Shaban et al., BMVC 2017 (Pascal-5i)."
+
+    def accepts(self, scene: Scene) -> bool:
+        """Only scenes with an object."""
+        return has_things(scene)
 
     def make_codec(self, scenes: Sequence[Scene], generator: torch.Generator) -> Codec:
         """White objects on black."""

@@ -28,7 +28,8 @@ class OpticalFlowEstimation(Task):
     )
     protocol = (
         "Frame i of the answer holds the motion from frame i to i + 1; the last frame is invalid. End-point error over "
-        "all other pixels, occluded ones included. Motions of more than half the picture's side are cut to that."
+        "all other pixels, occluded ones included. A motion of more than half the picture's side cannot be drawn: it "
+        "comes out that long."
     )
     citation = "Protocol: Menze and Geiger, CVPR 2015 (KITTI)."
 

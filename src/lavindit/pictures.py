@@ -174,6 +174,11 @@ class Letterbox:
         right, bottom = self.size - self.inner_width - self.left, self.size - self.inner_height - self.top
         return F.pad(inner, (self.left, right, self.top, bottom), mode="replicate")
 
+    @property
+    def scale(self) -> tuple[float, float]:
+        """How much wider and higher `undo` makes the picture."""
+        return self.width / self.inner_width, self.height / self.inner_height
+
     def inside(self) -> Tensor:
         """Mask [1, 1, size, size] of what is picture and not padding."""
         mask = torch.zeros(1, 1, self.size, self.size, dtype=torch.bool)
@@ -200,6 +205,11 @@ class Stretch:
     def apply(self, picture: Tensor) -> Tensor:
         """[3, T, H, W] -> [3, T, size, size]."""
         return stretch(picture, self.size)
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """1 and 1: `undo` changes nothing."""
+        return 1.0, 1.0
 
     def inside(self) -> Tensor:
         """Mask [1, 1, size, size], all True: nothing is padded."""

@@ -35,6 +35,10 @@ class Codec(Protocol):
         """Picture [3, T, H, W] -> native [N, T, H, W] (or a list of things)."""
         ...
 
+    def rescale(self, native: Tensor, across: float, down: float) -> Tensor:
+        """Native of a picture that was resized after `encode`, in the units of its new size."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Scene:

@@ -12,7 +12,7 @@ from lavindit.data import EpisodeData, EpisodeMaker, SourceConfig
 from lavindit.data.mixture import EpisodeTest
 from lavindit.errors import LavinditError
 from lavindit.metrics import RestorationMetric
-from lavindit.task import Column, Task
+from lavindit.task import Column, Task, get_task
 from lavindit.task.context import choose_scenes, look, parse_context
 from lavindit.types import Pair, Scene
 
@@ -92,24 +92,35 @@ class TestChoices:
 
     def test_fixed_keeps_its_order(self) -> None:
         assert chosen("fixed:7,2,5", Copying(), 3) == [7, 2, 5]
-        assert chosen("fixed: 7, 2,5", Copying(), 2, exclude="7") == [2, 5]
-        with pytest.raises(LavinditError, match=r"can show 2 pairs .* 3 were asked for"):
-            chosen("fixed:7,2,5", Copying(), 3, exclude="2")
+        assert chosen("fixed: 7, 2,5", Copying(), 9, exclude="7") == [2, 5]
+        with pytest.raises(LavinditError, match=r"can show 0 pairs .* 3 were asked for"):
+            chosen("fixed:7", Copying(), 3, exclude="7")
         with pytest.raises(LavinditError, match="fixed:10 names a scene beyond the 10 there are"):
             chosen("fixed:1,10", Copying(), 1)
 
     def test_all_takes_all_whatever_was_asked_for(self) -> None:
         assert chosen("all", Copying(), 2) == list(range(10))
         assert chosen("all", Copying(), 2, exclude="3") == [0, 1, 2, 4, 5, 6, 7, 8, 9]
-        with pytest.raises(LavinditError, match="context all would show 80 pairs, 64 are the most"):
+        with pytest.raises(LavinditError, match="context of task copying would be more than 64 pairs"):
             chosen("all", Copying(Shades(80)), 2)
 
     @pytest.mark.parametrize("text", ["random", "nearest", "all", "fixed:0,1,2,3,4,5,6,7,8,9"])
     def test_groups_and_refusals_hold_for_each(self, text: str) -> None:
         task = Copying(Shades(groups=True), refuses=frozenset({"4"}))
         found = chosen(text, task, 3, query=task.source[4].rgb, group=0, exclude="2")
-        assert set(found) <= {0, 6, 8}
-        assert len(found) == 3
+        assert sorted(found) == [0, 6, 8]
+
+    def test_a_few_among_many_are_found(self) -> None:
+        refused = frozenset(str(index) for index in range(5000) if index % 600)
+        assert len(chosen("random", Copying(Shades(5000), refused), 8)) == 8
+
+    def test_a_task_that_cannot_judge_a_scene_is_named(self) -> None:
+        class Broken(Copying):
+            def accepts(self, scene: Scene) -> bool:
+                raise KeyError("depth")
+
+        with pytest.raises(LavinditError, match=r"task copying fails to accept or refuse scene .: KeyError: 'depth'"):
+            chosen("random", Broken(), 1)
 
     @pytest.mark.parametrize(
         ("text", "words"),
@@ -140,6 +151,19 @@ class TestDraws:
         assert len({e.sample_id for e in episodes}) == 15
         contexts = {tuple(float(p.input[0, 0, 0, -1]) for p in e.pairs) for e in episodes if e.number == 3}
         assert len(contexts) > 1
+
+    def test_where_all_are_shown_batches_hold_one_query(self) -> None:
+        maker = EpisodeMaker(Copying(Shades(4)), "test", SourceConfig(resolution=SIDE), parse_context("fixed:0,1,2"))
+        batches = EpisodeTest(maker, 4, batch_size=3, pairs=2, seed=0)
+        assert [batch.inputs.shape[1] - 1 for batch in (batches[i] for i in range(len(batches)))] == [2, 2, 2, 3]
+
+    def test_nearest_sees_what_is_asked_and_no_more(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen: list[Tensor] = []
+        monkeypatch.setattr("lavindit.task.context.look", lambda picture: seen.append(picture) or look(picture))
+        task = get_task("inpainting")
+        config = SourceConfig(resolution=32, scenes=4, test_scenes=2)
+        episode = EpisodeMaker(task, "test", config, parse_context("nearest")).episode(1, 2, seed=3)
+        assert torch.equal(seen[0], episode.query.input)
 
     def test_a_task_that_accepts_nothing_is_named(self) -> None:
         task = Copying(refuses=frozenset(map(str, range(10))))
@@ -195,6 +219,10 @@ class TestBuckets:
         import copy
 
         whole = self.data(clip_batch_size=4).train_dataloader().dataset
+        data = self.data()
+        data._place = lambda: (0, 4)  # pyright: ignore
+        with pytest.raises(LavinditError, match="clip_batch_size 2 cannot be shared evenly by 4 processes"):
+            data.train_dataloader()
         for step in range(4):
             parts = []
             for rank in range(2):

@@ -10,6 +10,10 @@ from lavindit.clips import load_clip, save_clip
 from lavindit.errors import LavinditError
 from lavindit.inference import Engine, load
 from lavindit.inference.queries import join_frames, windows_of
+from lavindit.inference.scorer import score_application
+from lavindit.task import get_task
+
+RAIN = get_task("deraining")
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +83,26 @@ class TestApply:
         with pytest.raises(LavinditError, match=words):
             engine.apply(task, clip(frames), pairs=1, steps=1)
 
+    def test_a_clip_has_one_context_and_one_palette(self, engine: Engine) -> None:
+        (answer,) = engine.apply_all("instance_segmentation", [clip(4)], context="nearest", pairs=2, steps=1)
+        native = answer.episode.codec.decode(answer.prediction.image)
+        assert torch.equal(native, answer.prediction.native)
+
+    def test_motion_is_in_pixels_of_the_query(self, engine: Engine) -> None:
+        query = clip(13, 64, 128)
+        (answer,) = engine.apply_all("optical_flow_estimation", [query], pairs=1, steps=1)
+        in_square = answer.episode.codec.decode(answer.prediction.image)
+        torch.testing.assert_close(answer.prediction.native, 2 * in_square)
+
+    def test_a_picture_is_no_truth_of_a_clip(self, engine: Engine) -> None:
+        with pytest.raises(LavinditError, match="frame_prediction needs a clip; a picture alone does not give"):
+            engine.apply_all("frame_prediction", [clip(1)], corrupt=True, pairs=1, steps=1)
+
     def test_corrupted_clips_are_scored_whole(self, engine: Engine) -> None:
         (answer,) = engine.apply_all("deraining", [clip(3)], corrupt=True, pairs=1, steps=1)
+        figures = {figure.metric: figure for figure in score_application(RAIN, answer.episode, answer.square)}
+        assert figures["psnr"].answer is not None
+        assert figures["psnr"].baselines["mean_target"] is None  # a picture is no answer to a clip
         pair = answer.episode.query
         assert pair.input.shape == pair.target.shape == pair.native.shape == (3, 3, 64, 64)
         assert answer.square.shape == (3, 3, 64, 64)

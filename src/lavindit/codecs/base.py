@@ -46,6 +46,19 @@ class Codec(ABC):
     def decode(self, picture: Tensor) -> Tensor:
         """Picture [3, T, H, W] in [0, 1] (values outside are clamped) -> native [N, T, H, W] (or things)."""
 
+    def rescale(self, native: Tensor, across: float, down: float) -> Tensor:
+        """Native decoded from a picture that was resized after it was drawn, in the units of its new size.
+
+        Args:
+            native: As `decode` gives it.
+            across: New width by the old one.
+            down: New height by the old one.
+
+        Lengths in pixels that a colour stands for have to grow with the picture; places that are read off it do so by
+        themselves. By default nothing changes.
+        """
+        return native
+
     def random_native(self, frames: int, height: int, width: int, generator: torch.Generator) -> Tensor:
         """A native [N, T, H, W] that the codec can hold, for tests; by default uniform within `bounds`."""
         low, high = self.bounds

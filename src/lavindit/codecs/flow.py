@@ -77,6 +77,10 @@ class FlowCodec(Codec):
         length = self.max_px * share.clamp_max(1.0) ** (1 / self.power)
         return hue / share.clamp_min(1e-12) * length
 
+    def rescale(self, native: Tensor, across: float, down: float) -> Tensor:
+        """Motion [2, T, H, W] in the pixels of a resized picture."""
+        return native * native.new_tensor([across, down]).view(2, 1, 1, 1)
+
     def decode_valid(self, picture: Tensor) -> Tensor:
         """Picture [3, T, H, W] -> bool [1, T, H, W]: whether it is bright enough to hold a motion; false for NaN."""
         return picture.clamp(0.0, 1.0).mean(0, keepdim=True) > DARKEST_VALID

@@ -9,7 +9,7 @@ from lavindit.data.sources import SourceConfig, source_for
 from lavindit.errors import LavinditError
 from lavindit.flow.noise import seed_from
 from lavindit.task import Task
-from lavindit.task.context import ContextChoice, RandomContext, choose_scenes, group_of, plain_input
+from lavindit.task.context import ContextChoice, RandomContext, accepts, choose_scenes, group_of, plain_input
 from lavindit.types import Codec, Episode, EpisodeBatch, Pair, Scene, Source
 
 
@@ -42,7 +42,7 @@ class EpisodeMaker:
         if type(self.task).accepts is Task.accepts:
             return list(range(min(count, len(self.queries))))
         while len(self._accepted) < count and self._looked_at < len(self.queries):
-            if self.task.accepts(self.queries[self._looked_at]):
+            if accepts(self.task, self.queries[self._looked_at]):
                 self._accepted.append(self._looked_at)
             self._looked_at += 1
         if not self._accepted:
@@ -57,7 +57,7 @@ class EpisodeMaker:
         """
         for step in range(len(self.queries)):
             index = (scene + step) % len(self.queries)
-            if self.task.accepts(self.queries[index]):
+            if accepts(self.task, self.queries[index]):
                 return index
         raise LavinditError(f"task {self.task.name} accepts none of the {len(self.queries)} {self.split} scenes")
 
@@ -70,11 +70,12 @@ class EpisodeMaker:
             LavinditError: There are not enough scenes for the context, or the task fails on a scene.
         """
         sample_id = f"{self.task.name}/{self.split}/{query}"
-        own = torch.Generator().manual_seed(seed_from("query", seed, sample_id))
+        own_seed = seed_from("query", seed, sample_id)
+        own = torch.Generator().manual_seed(own_seed)
         drawn = torch.Generator().manual_seed(seed_from("context", seed, sample_id, draw))
         scene, picture = self.queries[query], None
         if pairs and self.choice.by_query:
-            picture = plain_input(self.task, scene)
+            picture = plain_input(self.task, scene, own_seed)
         group = group_of(self.queries, query)
         shown = choose_scenes(self.choice, self.task, self.context, pairs, drawn, scene.scene_id, group, picture)
         codec = guarded_codec(self.task, [*shown, scene], own)

@@ -154,7 +154,9 @@ class EpisodeTest(Dataset[EpisodeBatch]):
     def __init__(
         self, maker: EpisodeMaker, samples: int | None, batch_size: int, pairs: int, seed: int, draws: int = 1
     ) -> None:
-        self.maker, self.batch_size, self.pairs, self.seed, self.draws = maker, batch_size, pairs, seed, draws
+        self.maker, self.pairs, self.seed, self.draws = maker, pairs, seed, draws
+        # Where all are shown, a query that is one of them has a pair less than others.
+        self.batch_size = 1 if maker.choice.whole else batch_size
         self.scenes = maker.accepted(len(maker) if samples is None else samples)
 
     def __len__(self) -> int:

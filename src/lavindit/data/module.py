@@ -26,8 +26,7 @@ class EpisodeData(LightningDataModule):
             named.
         source: The framework's scenes.
         batch_size: Episodes a step (before accumulation), shared evenly by the processes.
-        clip_batch_size: Episodes a step of clips; None: a quarter, since a clip has four times the latent frames, or
-            the next number above that the processes can share.
+        clip_batch_size: Episodes a step of clips; None: a quarter, since a clip has four times the latent frames.
         min_pairs: Smallest K in training.
         max_pairs: Largest K in training.
         eval_pairs: K in validation and test.
@@ -123,10 +122,13 @@ class EpisodeData(LightningDataModule):
     def train_dataloader(self) -> DataLoader[EpisodeBatch]:
         """Endless stream; a resumed run goes on where it stopped."""
         rank, processes = self._place()
-        quarter = -(-max(1, self.batch_size // 4) // processes) * processes
+        quarter = max(1, self.batch_size // 4)
         sizes = (self.batch_size, quarter if self.clip_batch_size is None else self.clip_batch_size)
-        for name, size in zip(("batch_size", "clip_batch_size"), sizes, strict=True):
-            if size % processes:
+        clips = {max(task.input_frames, task.target_frames) > 1 for task in self.trained_tasks}
+        for name, size, used in zip(
+            ("batch_size", "clip_batch_size"), sizes, (False in clips, True in clips), strict=True
+        ):
+            if used and size % processes:
                 raise LavinditError(f"{name} {size} cannot be shared evenly by {processes} processes")
         done = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready if self.trainer is not None else 0
         makers = {task.name: EpisodeMaker(task, "train", self.source) for task in self.trained_tasks}

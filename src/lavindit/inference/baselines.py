@@ -5,12 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lavindit.types import Episode
+from lavindit.types import Episode, Pair
 
 
 def nearest_target(episode: Episode) -> Tensor | None:
     """The target of the context pair whose input is nearest to the query, by squared distance of pixels."""
-    fitting = [pair for pair in episode.pairs if pair.input.shape == episode.query.input.shape]
+    fitting = [pair for pair in _answerable(episode) if pair.input.shape == episode.query.input.shape]
     if not fitting:
         return None
     return min(fitting, key=lambda pair: float((pair.input - episode.query.input).square().mean())).target
@@ -18,7 +18,13 @@ def nearest_target(episode: Episode) -> Tensor | None:
 
 def mean_target(episode: Episode) -> Tensor | None:
     """The mean of the context's target pictures."""
-    return torch.stack([pair.target for pair in episode.pairs]).mean(0) if episode.pairs else None
+    fitting = _answerable(episode)
+    return torch.stack([pair.target for pair in fitting]).mean(0) if fitting else None
+
+
+def _answerable(episode: Episode) -> list[Pair]:
+    """Pairs whose target could be the answer: it has as many frames."""
+    return [pair for pair in episode.pairs if pair.target.shape == episode.query.target.shape]
 
 
 def query_unchanged(episode: Episode) -> Tensor | None:

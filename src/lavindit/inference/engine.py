@@ -134,7 +134,8 @@ class Engine:
         for first in range(0, len(episodes), batch_size):
             batch = collate(episodes[first : first + batch_size])
             start = time.perf_counter()
-            chunk = max(1, PIXELS_A_PASS // batch.inputs[0, 0, 0].numel())
+            largest = max(part[0, 0, 0].numel() for part in (batch.inputs, batch.targets))
+            chunk = max(1, PIXELS_A_PASS // largest)
             squares += answer_batch(self.vae, self.jdit, batch.to(device), settings.sampling, chunk).cpu()
             seconds += [(time.perf_counter() - start) / len(batch)] * len(batch)
         return squares, seconds
@@ -155,23 +156,34 @@ class Engine:
         shared = None if choice.by_query else show(None)
         found = []
         for query in asked:
+            own = seed_from("query", seed, task.name, query.name)
+            codec, context = shared or show(self._asked_picture(task, query, own, corrupt))
             parts = []
             for window in query.windows:
-                square = query.square[:, window]
-                codec, context = shared or show(task.prepare_query(square))
-                own = torch.Generator().manual_seed(seed_from("query", seed, task.name, query.name, window[0]))
-                pair = self._query_pair(task, codec, square, own, corrupt)
+                generator = torch.Generator().manual_seed(seed_from(own, window[0]))
+                pair = self._query_pair(task, codec, query.square[:, window], generator, corrupt)
                 pair = replace(pair, valid=pair.valid & query.box.inside())
                 name = f"{task.name}/{query.name}" + (f"/{window[0]}" if window[0] else "")
                 parts.append(Episode(task.name, name, context, pair, codec))
             found.append(parts)
         return found
 
+    def _asked_picture(self, task: Task, query: Asked, seed: int, corrupt: bool) -> Tensor:
+        """The first that the model is asked about a query, for a context that is chosen by it."""
+        square = query.square[:, query.windows[0]]
+        if not corrupt:
+            return task.prepare_query(square)
+        generator = torch.Generator().manual_seed(seed_from(seed, query.windows[0][0]))
+        codec = guarded_codec(task, [Scene("query", square)], generator)
+        return self._query_pair(task, codec, square, generator, corrupt).input
+
     def _query_pair(self, task: Task, codec: Codec, square: Tensor, generator: torch.Generator, corrupt: bool) -> Pair:
         if corrupt:
-            if task.requires:
-                needs = ", ".join(sorted(task.requires))
-                raise LavinditError(f"task {task.name} needs {needs}; a picture alone does not give its input")
+            needs = ", ".join(sorted(task.requires)) or ("a clip" if task.target_frames > task.input_frames else "")
+            if needs:
+                raise LavinditError(
+                    f"task {task.name} needs {needs}; a picture alone does not give its input and truth"
+                )
             return guarded_pair(task, Scene("query", square), codec, generator)
         target = square.new_zeros(3, task.target_frames, *square.shape[2:])
         unknown = torch.zeros_like(target[:1], dtype=torch.bool)
@@ -188,7 +200,8 @@ def _answer_to(
     # Quantised here and not on saving, so that native values and figures belong to the file's pixels.
     image, shown = _round(query.box.undo(square), settings.rounding), _round(square, settings.rounding)
     codec = episode.codec
-    prediction = Prediction(episode.task, episode.sample_id, image, codec.decode(image), codec.unit, seconds)
+    native = codec.rescale(codec.decode(image), *query.box.scale)
+    prediction = Prediction(episode.task, episode.sample_id, image, native, codec.unit, seconds)
     return Answer(episode, shown, prediction)
 
 

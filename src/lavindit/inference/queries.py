@@ -53,6 +53,8 @@ def read_query(query: Query, task: Task, settings: Settings) -> Asked:
         raise LavinditError(f"task {task.name} asks about clips, {name} is one picture; give a video or frame folder")
     if wanted == 1 and task.target_frames > 1 and given > 1:
         raise LavinditError(f"task {task.name} asks about one picture, {name} is a clip; give its first frame")
+    if task.target_frames != wanted > 1 and given > wanted:
+        raise LavinditError(f"task {task.name} asks about clips of {wanted} frames, {name} has {given}; cut it")
     box = FITS[settings.fit](picture, settings.resolution)
     return Asked(name, box, box.apply(picture), windows_of(given, wanted))
 

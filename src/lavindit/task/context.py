@@ -32,7 +32,7 @@ class ContextChoice(ABC):
 
     Attributes:
         by_query: Whether the order depends on the query.
-        whole: Whether as many pairs are shown as there are.
+        whole: Whether all that are offered are shown, however many were asked for.
     """
 
     by_query: ClassVar[bool] = False
@@ -94,13 +94,15 @@ class NearestContext(ContextChoice):
         if key not in self._looks:
             scene = source[index]
             # A scene that will be refused has no input; it may stand anywhere.
-            found = look(plain_input(task, scene)) if task.accepts(scene) else None
+            found = look(plain_input(task, scene)) if accepts(task, scene) else None
             self._looks[key] = torch.zeros(LOOK_SIZE) if found is None else found
         return self._looks[key]
 
 
 class FixedContext(ContextChoice):
-    """The scenes of these numbers, in this order."""
+    """The scenes of these numbers, in this order, but for the query's own."""
+
+    whole = True
 
     def __init__(self, numbers: Sequence[int]) -> None:
         self.numbers = tuple(numbers)
@@ -123,10 +125,6 @@ class AllContext(ContextChoice):
         self, task: Task, source: Source, candidates: Sequence[int], generator: torch.Generator, query: Tensor | None
     ) -> Sequence[int]:
         """All candidates."""
-        if len(candidates) > LARGEST_CONTEXT + 1:
-            raise LavinditError(
-                f"context all would show {len(candidates)} pairs, {LARGEST_CONTEXT} are the most; use random or nearest"
-            )
         return candidates
 
 
@@ -164,7 +162,7 @@ def choose_scenes(
         choice: How.
         task: Scenes that it does not accept are passed over.
         source: Where they come from.
-        pairs: How many; a choice that is `whole` takes all there are instead.
+        pairs: How many; a choice that is `whole` shows all it offers instead.
         generator: Source of all that is random.
         exclude: Name of the query's scene.
         group: The query's group, where its source has groups.
@@ -178,20 +176,37 @@ def choose_scenes(
     candidates = range(len(source)) if group is None else _members(source, group)
     found: list[Scene] = []
     refused: set[int] = set()
+    in_a_row = 0
     for index in choice.order(task, source, candidates, generator, query) if candidates else ():
-        if index not in refused:
-            scene = source[index]
-            if scene.scene_id == exclude or not task.accepts(scene):
-                refused.add(index)
-            else:
-                found.append(scene)
+        scene = None if index in refused else source[index]
+        if scene is None or scene.scene_id == exclude or not accepts(task, scene):
+            refused.add(index)
+            in_a_row += 1
+        else:
+            found.append(scene)
+            in_a_row = 0
         if not choice.whole and len(found) == pairs:
             return found
-        if len(refused) in (len(candidates), MOST_REFUSED) or len(found) > len(source) + pairs:
+        if choice.whole and len(found) > LARGEST_CONTEXT:
+            raise LavinditError(
+                f"the context of task {task.name} would be more than {LARGEST_CONTEXT} pairs; use random or nearest"
+            )
+        if len(refused) == len(candidates) or in_a_row == MOST_REFUSED:
             break
     if choice.whole and found:
         return found
     raise LavinditError(f"task {task.name} can show {len(found)} pairs beside the query, {pairs} were asked for")
+
+
+def accepts(task: Task, scene: Scene) -> bool:
+    """`task.accepts`; whatever goes wrong names the task and the scene."""
+    try:
+        return task.accepts(scene)
+    except LavinditError:
+        raise
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        raise LavinditError(f"task {task.name} fails to accept or refuse scene {scene.scene_id}: {what}") from error
 
 
 def group_of(source: Source, index: int) -> int | None:
@@ -204,9 +219,9 @@ def _members(source: Source, group: int) -> list[int]:
     return [index for index in range(len(source)) if group_of(source, index) == group]
 
 
-def plain_input(task: Task, scene: Scene) -> Tensor:
-    """What the task asks about a scene, drawn with a generator of its own: always the same picture [3, T, H, W]."""
-    generator = torch.Generator().manual_seed(0)
+def plain_input(task: Task, scene: Scene, seed: int = 0) -> Tensor:
+    """What the task asks about a scene [3, T, H, W], with a codec of the scene alone; the same for the same seed."""
+    generator = torch.Generator().manual_seed(seed)
     return task.make_pair(scene, task.make_codec([scene], generator), generator).input
 
 

@@ -132,6 +132,7 @@ class FolderTask(Task):
             parts = _metrics_of(self.config, codec)
         except LavinditError as error:
             raise LavinditError(f"{self.folder / FILE_NAME}: {error}") from error
+        self._sources: dict[tuple[str, int, Fit], FolderSource] = {}
         self._frames = [self.config.frames if holds_clip(half) else 1 for half in self.pairs[0]]
         # A folder's own, where a plugin's are those of its class.
         vars(self).update(
@@ -156,9 +157,11 @@ class FolderTask(Task):
 
     def make_source(self, split: str, resolution: int, fit: Fit = "crop") -> FolderSource:
         """Its pairs; those of `test` for the splits "val" and "test", where there is such a subfolder."""
-        if split == "train" or not self.queries:
-            return FolderSource(self.pairs, resolution, fit, self.config)
-        return FolderSource(self.queries, resolution, fit, self.config, f"{QUERIES}/")
+        prefix = "" if split == "train" or not self.queries else f"{QUERIES}/"
+        key = (prefix, resolution, fit)
+        if key not in self._sources:  # one for all splits that show the same, since it keeps what it has read
+            self._sources[key] = FolderSource(self.queries if prefix else self.pairs, *key[1:], self.config, prefix)
+        return self._sources[key]
 
     def make_codec(self, scenes: Sequence[Scene], generator: torch.Generator) -> Codec:
         """The codec that `task.yaml` names; a palette draws its colours anew."""

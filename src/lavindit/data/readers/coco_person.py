@@ -22,8 +22,8 @@ class CocoPersonReader(CocoReader):
 
     The square has the centre of the person's box and 1.25 times its longer side; what lies outside the picture is
     black. Everybody with 10 or more of the 17 joints labelled is a scene, and its `keypoints_px` [1, 17, 1, 3] are this
-    person's, whoever else is in the square. The root is `CocoReader`'s, and the pictures are split as there, so nobody
-    in a query's picture is shown as context.
+    person's, whoever else is in the square. The root is `CocoReader`'s, and the pictures are split as there, so in a
+    test nobody in a query's picture is shown as context.
 
     Source of the square: Xiao et al., "Simple Baselines for Human Pose Estimation and Tracking", ECCV 2018. The least
     number of joints is ours: they score every annotated person.
