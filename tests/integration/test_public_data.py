@@ -73,6 +73,7 @@ def test_clips_with_masks(trained: list[object], tmp_path: Path, run_cli: Cli) -
     result = run_of(trained)
     (task,) = result.tasks
     assert (task.task, task.n, task.draws, task.pairs) == ("video_instance_segmentation", 2, 3, 1)
+    assert task.held_out  # it was trained on two other tasks
     figures = {figure.metric: figure for figure in task.figures}
     assert set(figures) == {"j_and_f", "j", "f", "ap", "ap50"}
     assert figures["j"].draw_std is not None
@@ -88,9 +89,28 @@ def test_three_draws_of_the_embedded_world(trained: list[object], run_cli: Cli) 
     assert ran.code == 0, ran.stderr
     result = run_of(trained)
     assert (result.tasks[0].n, result.tasks[0].draws) == (3, 3)
+    assert not result.tasks[0].held_out
     assert result.settings["context"] == "nearest"
     assert any("LPIPS" in note for note in result.notes) or result.tasks[0].headline.metric == "lpips"
     assert "[" in ran.stdout  # the spread over draws
+
+
+def test_a_model_directory_is_tested_without_a_checkpoint(
+    tmp_path: Path, run_cli: Cli, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = write_davis(tmp_path / "davis", clips=3)
+    network = ["heads=2", "queries_per_kv=1", "sandwich=false", "context_attention=joint"]
+    model = [f"--model.init_args.network.{option}" for option in network]
+    model += ["--model.init_args.targets=query", "--model.init_args.noisy_copies=1"]
+    arguments = [*SMALL, *model, f"--model.init_args.vae={tiny_model_dir}", "--trainer.default_root_dir=run"]
+    ran = run_cli(["test", *arguments, "--task", "foreground_segmentation", "--data.root", root])
+    assert (ran.code, ran.stderr.count("init_from")) == (2, 1)
+    few = ["--data.root", root, "--data.context_draws=1", "--data.test_samples=2"]
+    start = f"--model.init_args.init_from={tiny_model_dir}"
+    ran = run_cli(["test", *arguments, start, "--task", "foreground_segmentation", *few])
+    assert ran.code == 0, ran.stderr
+    assert read_result("run/result.json").tasks[0].n == 2
 
 
 @pytest.mark.parametrize(

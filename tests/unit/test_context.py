@@ -239,8 +239,8 @@ class TestBuckets:
             ({"clip_batch_size": 0}, "clip_batch_size"),
             ({"context": "best"}, "unknown context 'best'"),
             ({"context_draws": 0}, "context_draws"),
-            ({"weights": dict.fromkeys(TASKS, 0.0)}, "weights must not be negative, and one of them above 0"),
-            ({"weights": {"colorization": -1.0}}, "weights must not be negative"),
+            ({"weights": dict.fromkeys(TASKS, 0.0)}, "data.weights are 0 for all tasks"),
+            ({"weights": {"colorization": -1.0}}, "colorization has weight -1.0; weights are 0 or more"),
         ],
     )
     def test_nonsense_is_refused(self, options: dict, words: str) -> None:

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from lavindit.clips import load_clip, save_clip
@@ -11,6 +13,7 @@ from lavindit.errors import LavinditError
 from lavindit.inference import Engine, load
 from lavindit.inference.queries import join_frames, windows_of
 from lavindit.inference.scorer import score_application
+from lavindit.pictures import load_picture, save_picture
 from lavindit.task import get_task
 
 RAIN = get_task("deraining")
@@ -65,6 +68,16 @@ class TestApply:
         alone = engine.apply("depth_estimation", frames[:, :1], pairs=1, steps=1)
         assert together.image.shape == (3, 3, 20, 30)  # pyright: ignore
         assert alone.image.shape == (3, 1, 20, 30)  # pyright: ignore
+
+    def test_arrays_and_images_are_asked_as_files_are(self, engine: Engine, tmp_path: Path) -> None:
+        save_picture(clip(1), tmp_path / "a.png")
+        pixels = np.asarray(Image.open(tmp_path / "a.png"))
+        asked = [tmp_path / "a.png", Image.open(tmp_path / "a.png"), pixels, load_picture(tmp_path / "a.png")]
+        inputs = [engine.apply_all("colorization", [query], pairs=1, steps=1)[0].episode.query.input for query in asked]
+        assert all(torch.equal(inputs[0], other) for other in inputs)
+        for wrong in (pixels / 255, pixels[..., :1], torch.zeros(1, 3, 8, 8), torch.zeros(8, 8)):
+            with pytest.raises(LavinditError, match="as query must be"):
+                engine.apply("colorization", wrong, pairs=1, steps=1)
 
     def test_a_picture_goes_on_as_a_clip(self, engine: Engine, tmp_path: Path) -> None:
         answer = engine.apply("frame_prediction", clip(1), pairs=1, steps=1)

@@ -1,3 +1,4 @@
+import io
 import json
 import math
 import re
@@ -28,7 +29,15 @@ from lavindit.report.schema import (
     write_result,
 )
 from lavindit.report.terminal import print_result
-from lavindit.report.wording import describe_verdict, format_number, judge
+from lavindit.report.wording import (
+    describe_run,
+    describe_verdict,
+    format_answer,
+    format_number,
+    is_limited,
+    is_uncertain,
+    judge,
+)
 
 
 def make_figure(answer: float | None = 0.31, direction: Any = "min", **changes: Any) -> Figure:
@@ -309,6 +318,40 @@ class TestWording:
     )
     def test_numbers(self, value: float | None, text: str) -> None:
         assert format_number(value) == text
+
+
+class TestCaveats:
+    def test_a_lead_within_two_standard_errors_may_be_chance(self, tmp_path: Path) -> None:
+        sure, unsure = make_task(), make_task(make_figure(0.42))
+        assert (is_uncertain(sure), is_uncertain(unsure)) == (False, True)
+        text = describe_run(make_result(tmp_path, tasks=[sure, unsure], applications=[]))
+        assert "On 1 of them one is beaten by less than two standard errors" in text
+
+    def test_a_ceiling_below_the_answer_says_that_the_vae_limits(self) -> None:
+        assert not is_limited(make_figure())
+        assert is_limited(make_figure(0.31, ceiling=0.4))
+        assert is_limited(make_figure(30.0, "max", ceiling=0.5))
+        assert not is_limited(make_figure(0.31, ceiling=None))
+        assert "the VAE limits this task" in describe_verdict(make_task(make_figure(0.31, ceiling=0.4)))
+
+    def test_spread_over_draws_stands_in_brackets(self) -> None:
+        assert format_answer(make_figure(0.31, draw_std=0.014)) == "0.3100 ±0.0200 [0.0140]"
+        assert format_answer(make_figure(0.31)) == "0.3100 ±0.0200"
+
+    def test_percentages_differ_by_points(self) -> None:
+        figure = Figure("miou", "%", "max", True, 50.0, 1.0, {NEAREST_TARGET: 20.0, MEAN_TARGET: 10.0})
+        assert "better by 30.00 percentage points" in describe_verdict(make_task(figure))
+
+    def test_answers_alone_are_counted(self, tmp_path: Path) -> None:
+        result = make_result(tmp_path, tasks=[])
+        assert describe_run(result).startswith(f"{len(result.applications)} answer")
+
+    def test_long_names_break_at_underscores(self, tmp_path: Path) -> None:
+        console = Console(width=80, record=True, file=io.StringIO())
+        print_result(make_result(tmp_path, tasks=[make_task(task="video_instance_segmentation")]), console)
+        text = console.export_text()
+        assert re.search(r"^ ?video_instance_ ", text, re.MULTILINE)
+        assert re.search(r"^ ?segmentation ", text, re.MULTILINE)
 
 
 class TestPictures:

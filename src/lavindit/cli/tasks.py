@@ -18,9 +18,10 @@ from lavindit.data.readers import LAYOUTS
 from lavindit.errors import LavinditError
 from lavindit.inference.budget import Budget, load_vae, measure_budget
 from lavindit.metrics.networks import available, remedy
-from lavindit.task import Task, all_tasks, get_task
+from lavindit.task import FolderTask, Task, all_tasks, get_task
 
 SAMPLES = 32
+CHECKED_PX = 64
 CONTEXT_SCENES, CONTEXT_CLIPS = 64, 16
 SPARE = 4  # times as many scenes as are wanted, since a task may pass some over
 SECONDS_BETWEEN_LINES = 10.0
@@ -82,13 +83,15 @@ def _run_new(arguments: list[str]) -> None:
 
 def _print_all(console: Console) -> None:
     table = Table(box=None, pad_edge=False)
-    for heading in ("task", "v", "modality", "headline", "trained", "summary"):
-        table.add_column(heading, overflow="fold")
+    for heading in ("task", "of", "headline"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("summary")
     for task in all_tasks().values():
         column = task.headline
         arrow = "↑" if column.direction == "max" else "↓"
-        trained = "held out" if task.held_out else "yes"
-        table.add_row(task.name, str(task.version), task.modality, f"{column.metric} {arrow}", trained, task.summary)
+        kind = {"image": "images", "video": "clips"}[task.modality]
+        summary = task.summary + (" Held out." if task.held_out and "held out" not in task.summary.lower() else "")
+        table.add_row(task.name, kind, f"{column.metric} {arrow}", summary)
     console.print(table)
 
 
@@ -111,6 +114,17 @@ def _print_task(task: Task, console: Console) -> None:
     ):
         if text:
             console.print(f"{label}: {text}")
+    if isinstance(task, FolderTask):
+        console.print(f"pairs: {_count_readable(task)}, all of them read")
+
+
+def _count_readable(task: FolderTask) -> int:
+    """Read every pair of a folder, so that a damaged one is told before it is drawn by chance."""
+    sources = {id(source): source for source in (task.make_source(split, CHECKED_PX) for split in ("train", "test"))}
+    for source in sources.values():
+        for index in range(len(source)):
+            source[index]
+    return sum(map(len, sources.values()))
 
 
 def _run_budget(chosen: argparse.Namespace, console: Console) -> None:

@@ -128,7 +128,8 @@ def _size_note(answer: Answer, settings: Settings) -> str:
         return f" (the query stretched to {square}, the answer left so)"
     if height == width == settings.resolution:
         return ""
-    return f" ({width}x{height}, resized and padded to {square} to be answered)"
+    way = "resized" if height == width else "resized and padded"
+    return f" ({width}x{height}, {way} to {square} to be answered)"
 
 
 def _apply_parser() -> Parser:
@@ -138,9 +139,10 @@ def _apply_parser() -> Parser:
         "--query",
         required=True,
         nargs="+",
+        action="extend",
         type=Path,
         metavar="FILE",
-        help="images, videos or folders of frames, of any size and length",
+        help="images, videos or folders of frames (400 at most), of any size",
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the answers")
     parser.add_argument("--model", type=Path, help=f"model directory; default: ${MODEL_VARIABLE}, else {DEFAULT_MODEL}")

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lavindit.cli.configs import expand_configs
 from lavindit.data import EpisodeData
 from lavindit.errors import LavinditError
-from lavindit.files import settle
+from lavindit.files import remove, settle
 from lavindit.report.schema import RESULT_NAME, read_result
 from lavindit.report.terminal import print_result
 from lavindit.training import DiTModule, VAEModule  # noqa: F401 - short class names in configs
@@ -33,6 +33,7 @@ from lavindit.training.parallel import FSDP1, FSDP2
 from lavindit.training.schedule import TimeBudget
 from lavindit.training.throughput import Throughput
 
+LOGS = ("tensorboard", "csv")
 # What jsonargparse says around the one line that matters.
 NOISE = ("Does not validate against", "Subtypes:", "Errors:", "Expected a <class 'NoneType'>", "Given value")
 
@@ -68,8 +69,11 @@ class LavinditCLI(LightningCLI):
         **kwargs: For LightningCLI.
     """
 
+    traces: "Traces | None" = None
+
     def __init__(self, command: list[str], *args: Any, **kwargs: Any) -> None:
         self.command = command
+        LavinditCLI.traces, FinalState.trained = None, False
         super().__init__(*args, **kwargs)
 
     def parse_arguments(self, *args: Any, **kwargs: Any) -> None:
@@ -104,6 +108,7 @@ class LavinditCLI(LightningCLI):
         if threads:
             torch.set_num_threads(threads)
         run = self._run_folder()
+        LavinditCLI.traces = Traces(run)
         _make_writable(run)
         kwargs["default_root_dir"] = str(run)
         if options["precision"] is None and (options["accelerator"] == "cpu" or not torch.cuda.is_available()):
@@ -118,7 +123,7 @@ class LavinditCLI(LightningCLI):
                 FinalState(),
                 Throughput(self._get(self.config_init, "peak_tflops")),
             ]
-            kwargs["logger"] = [TensorBoardLogger(str(run), name="tensorboard"), CSVLogger(str(run), name="csv")]
+            kwargs["logger"] = [TensorBoardLogger(str(run), name=LOGS[0]), CSVLogger(str(run), name=LOGS[1])]
         else:
             kwargs["logger"] = False
         self.trainer_defaults["callbacks"] = extra
@@ -144,9 +149,14 @@ class LavinditCLI(LightningCLI):
         settle(path)
         if self.subcommand == "fit":
             return str(path) if path.exists() and not self._get(self.config, "restart") else None
-        if not path.exists():
-            raise LavinditError(f"no checkpoint {path}; run `lavindit fit` first, or name one with --ckpt_path")
-        return str(path)
+        if path.exists():
+            return str(path)
+        if getattr(self._get(self.config, "model").get("init_args"), "init_from", None):
+            return None  # the model directory is what is asked
+        raise LavinditError(
+            f"no checkpoint {path}; run `lavindit fit` first, name one with --ckpt_path, or a model directory with "
+            "--model.init_args.init_from"
+        )
 
     def _run_folder(self) -> Path:
         return Path(self._get(self.config, "trainer")["default_root_dir"] or "runs/unnamed")
@@ -177,6 +187,29 @@ class LavinditCLI(LightningCLI):
         """Say where the answers are."""
         if self.trainer.is_global_zero:
             print(f"answers in {Path(self.trainer.default_root_dir) / 'predictions'}")
+
+
+class Traces:
+    """What loggers leave in a run folder before the first step, to be removed where no step is ever taken.
+
+    Args:
+        run: The run folder, which need not be there yet.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.run, self.existed, self.logs = run, run.exists(), set(self._logs(run))
+
+    def remove(self) -> None:
+        """Remove the logs that are new, and folders that are new and empty."""
+        for log in set(self._logs(self.run)) - self.logs:
+            remove(log)
+        for folder in (*(self.run / name for name in LOGS), *([] if self.existed else [self.run])):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+    @staticmethod
+    def _logs(run: Path) -> list[Path]:
+        return [path for name in LOGS for path in (run / name).glob("version_*")]
 
 
 def _check_strategy(strategy: Any) -> None:
@@ -218,6 +251,10 @@ def run_trainer(arguments: list[str]) -> None:
             seed_everything_default=0,
             trainer_defaults={"default_root_dir": "runs/unnamed", "use_distributed_sampler": False},
         )
+    except LavinditError:
+        if LavinditCLI.traces is not None and not FinalState.trained:
+            LavinditCLI.traces.remove()
+        raise
     except SystemExit:
         # Lightning ends an interrupted run by exit(1); main() knows what to say of an interruption.
         if FinalState.interrupted:

@@ -1,5 +1,7 @@
 """The Lightning data module: which tasks, which scenes, how many pairs."""
 
+from difflib import get_close_matches
+
 from lightning import LightningDataModule
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Sampler
 
@@ -89,7 +91,9 @@ class EpisodeData(LightningDataModule):
             raise LavinditError(f"two tasks are named {twice[0]}; name each once, and rename one of two folders")
         unknown = set(self.weights) - {task.name for task in self.tasks} - set(all_tasks())
         if unknown:
-            raise LavinditError(f"weights name {', '.join(sorted(unknown))}, which are no tasks")
+            name = sorted(unknown)[0]
+            near = get_close_matches(name, all_tasks(), n=1)
+            raise LavinditError(f"data.weights: no task {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         if self.context is not None:
             parse_context(self.context)
 
@@ -99,9 +103,12 @@ class EpisodeData(LightningDataModule):
             return
         if not self.trained_tasks:
             raise LavinditError("every task named is held out of training; name one that is not")
-        weights = [self.weights.get(task.name, 1.0) for task in self.trained_tasks]
-        if min(weights) < 0 or max(weights) == 0:
-            raise LavinditError("weights must not be negative, and one of them above 0")
+        weights = {task.name: self.weights.get(task.name, 1.0) for task in self.trained_tasks}
+        for name, weight in weights.items():
+            if not weight >= 0:
+                raise LavinditError(f"data.weights: {name} has weight {weight}; weights are 0 or more")
+        if not any(weights.values()):
+            raise LavinditError("data.weights are 0 for all tasks; give one of them more")
 
     @property
     def trained_tasks(self) -> list[Task]:

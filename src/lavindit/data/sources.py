@@ -10,7 +10,7 @@ from lavindit.data.readers import Reader, open_layout
 from lavindit.data.world import WorldSource
 from lavindit.errors import LavinditError
 from lavindit.flow.noise import seed_from
-from lavindit.task import FolderTask, Task
+from lavindit.task import FolderTask, Task, all_tasks
 from lavindit.types import CLIP_FRAMES, Scene, Source
 
 
@@ -131,6 +131,10 @@ def source_for(task: Task, split: str, config: SourceConfig) -> Source:
             source = BlendedSource(source, _photos(config, split), config.photo_share, config.seed)
     missing = task.requires - source.provides
     if missing:
-        where = f"the data set at {config.root} lacks" if config.root is not None else "its scenes lack"
-        raise LavinditError(f"task {task.name} requires {', '.join(sorted(missing))}, which {where}")
+        needs = f"task {task.name} requires {', '.join(sorted(missing))}, which"
+        if config.root is None:
+            raise LavinditError(f"{needs} its scenes lack")
+        served = [t.name for t in all_tasks().values() if t.requires and t.requires <= source.provides]
+        offer = f"; name others with --task: {', '.join(served)}" if served else ""
+        raise LavinditError(f"{needs} the data set at {config.root} lacks{offer}")
     return source

@@ -75,9 +75,10 @@ class Engine:
 
         Args:
             task: Registered name, plugin file, folder of pairs, or a Task.
-            query: Image file, video file, folder of frames, or picture [3, T, H, W] in [0, 1]; any size: it is
-                resized into the model's square, padded to keep its aspect ratio, and the answer is brought back to its
-                size. With `fit="stretch"` neither is done. Clips may have any length, see `read_query`.
+            query: Image file, video file, folder of frames, picture [3, T, H, W] in [0, 1], PIL image, or uint8 array
+                [H, W, 3] or [T, H, W, 3]; any size: it is resized into the model's square, padded to keep its aspect
+                ratio, and the answer is brought back to its size. With `fit="stretch"` neither is done. Clips may have
+                any length, see `read_query`.
             seed: Seed of the context draw and of the noise. The same seed gives the same answer, whatever the
                 batch.
             batch_size: Queries a batch.
@@ -91,7 +92,7 @@ class Engine:
         Raises:
             LavinditError: Unknown task or preset, unreadable query, too few pairs.
         """
-        single = isinstance(query, (str, Path, Tensor))
+        single = isinstance(query, Query)
         queries = [query] if single else list(query)
         answers = self.apply_all(task, queries, seed=seed, batch_size=batch_size, preset=preset, **options)
         predictions = [answer.prediction for answer in answers]

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from lavindit.clips import is_clip, load_clip
@@ -16,7 +18,7 @@ from lavindit.task import Task
 from lavindit.task.folder_pairs import INPUT
 from lavindit.types import Pair
 
-Query = str | Path | Tensor
+Query = str | Path | Tensor | np.ndarray | Image.Image
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,10 +63,26 @@ def read_query(query: Query, task: Task, settings: Settings) -> Asked:
 
 def _load(query: Query) -> Tensor:
     if isinstance(query, Tensor):
-        return query
+        return _checked(query)
+    if isinstance(query, Image.Image):
+        query = np.asarray(query.convert("RGB"))
+    if isinstance(query, np.ndarray):
+        if query.dtype != np.uint8 or query.ndim not in (3, 4) or query.shape[-1] != 3:
+            raise LavinditError(
+                f"an array as query must be uint8 [H, W, 3] or [T, H, W, 3], not {query.dtype} {list(query.shape)}"
+            )
+        frames = query if query.ndim == 4 else query[None]
+        return torch.from_numpy(frames.copy()).permute(3, 0, 1, 2).float() / 255
     if Path(query).is_dir() and any(Path(query).glob(f"*{INPUT}.*")):
         raise LavinditError(f"{query} is a folder of pairs; name it with --task, and ask about images or clips")
     return load_clip(query) if is_clip(query) else load_picture(query)
+
+
+def _checked(picture: Tensor) -> Tensor:
+    if picture.ndim != 4 or picture.shape[0] != 3 or 0 in picture.shape or not picture.is_floating_point():
+        kind = f"{picture.dtype} {list(picture.shape)}".removeprefix("torch.")
+        raise LavinditError(f"a tensor as query must be float [3, T, H, W] in [0, 1], not {kind}")
+    return picture.float()
 
 
 def _name_of(picture: Tensor) -> str:

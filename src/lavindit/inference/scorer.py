@@ -21,10 +21,12 @@ class TaskScorer:
         task: The task.
         with_ceiling: Also score the truth through the VAE.
         draws: How often each query is asked, with another context each time.
+        held_out: Whether the model never trained on it; None: as the task says.
     """
 
-    def __init__(self, task: Task, with_ceiling: bool = True, draws: int = 1) -> None:
+    def __init__(self, task: Task, with_ceiling: bool = True, draws: int = 1, held_out: bool | None = None) -> None:
         self.task = task
+        self.held_out = task.held_out if held_out is None else held_out
         self.answers = [task.make_metric() for _ in range(draws)]
         self.ceiling = task.make_metric() if with_ceiling else None
         names = [name for name in BASELINES if name != "query" or task.restores]
@@ -84,7 +86,7 @@ class TaskScorer:
             task=self.task.name,
             version=self.task.version,
             summary=self.task.summary,
-            held_out=self.task.held_out,
+            held_out=self.held_out,
             n=len(self.answers[0].unique_rows()),
             pairs=self.pairs,
             seconds_per_query=self.seconds / max(self.n, 1),

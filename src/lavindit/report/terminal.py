@@ -8,6 +8,8 @@ from rich.text import Text
 from lavindit.report import wording
 from lavindit.report.schema import MEAN_TARGET, NEAREST_TARGET, QUERY, Figure, RunResult, TaskResult
 
+NAME_WIDTH = 18
+
 
 def print_result(result: RunResult, console: Console | None = None) -> None:
     """Print the table and how to read it."""
@@ -31,7 +33,7 @@ def print_result(result: RunResult, console: Console | None = None) -> None:
 def render_table(result: RunResult) -> Table:
     """The table alone."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("task", overflow="fold", max_width=28)
+    table.add_column("task", overflow="fold", min_width=NAME_WIDTH, max_width=28)
     for name in ("answer", "nearest\ntarget", "mean\ntarget", "query", "ceiling", "n", "s/query"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("beats\nboth", no_wrap=True)
@@ -44,7 +46,7 @@ def _row(task: TaskResult) -> list[Text]:
     figure = task.headline
     held_out = " · held out" if task.held_out else ""
     return [
-        _stack(Text(task.task, style="bold"), Text(wording.format_metric(figure) + held_out, style="dim")),
+        _stack(Text(_broken(task.task), style="bold"), Text(wording.format_metric(figure) + held_out, style="dim")),
         _stack(
             Text(wording.format_number(figure.answer), style="bold"),
             Text(f"{wording.format_error(figure)} {wording.format_spread(figure)}".strip(), style="dim"),
@@ -57,6 +59,16 @@ def _row(task: TaskResult) -> list[Text]:
     ]
 
 
+def _broken(name: str) -> str:
+    """A long name in lines that end at an underscore."""
+    lines = [""]
+    for part in name.replace("_", "_ ").split(" "):
+        if len(lines[-1]) + len(part) > NAME_WIDTH and lines[-1]:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
+
+
 def _baseline(figure: Figure, name: str) -> Text:
     value, margin = wording.format_baseline(figure, name)
     return _stack(Text(value), Text(margin, style="green" if figure.beats(name) else "red"))
@@ -66,7 +78,7 @@ def _mark(task: TaskResult) -> Text:
     """Yes, or no and by how much not."""
     verdict = wording.judge(task)
     if verdict == "both":
-        warning = "not query" if wording.loses_to_query(task) else ""
+        warning = "not query" if wording.loses_to_query(task) else "by chance?" if wording.is_uncertain(task) else ""
         return _stack(Text("✓ yes", style="green"), Text(warning, style="yellow"))
     if verdict == "unknown":
         return Text("? unknown", style="yellow")

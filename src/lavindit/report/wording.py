@@ -16,7 +16,7 @@ VERDICT_NAMES: dict[Verdict, str] = {
 }
 LEGEND = {
     "Answer": "mean over the queries (and draws of context) ± its standard error over the queries; in brackets its "
-    "standard deviation from one draw of context to another.",
+    "standard deviation from one draw of context and noise to another.",
     "Nearest target": "copies the target of the context pair whose input is nearest to the query.",
     "Mean target": "the mean of the context targets.",
     "Unchanged query": "gives the query back as it is; only where input and target are comparable.",
@@ -142,7 +142,8 @@ def compare(figure: Figure, baseline: str) -> str:
     if margin == 0:
         return f"equal to the {name}"
     chance = " (within two standard errors)" if figure.stderr is not None and abs(margin) < 2 * figure.stderr else ""
-    amount = format_number(abs(margin), like=figure.answer) + ("" if figure.unit in ("", "1") else f" {figure.unit}")
+    unit = {"1": "", "%": " percentage points"}.get(figure.unit, f" {figure.unit}".rstrip())
+    amount = format_number(abs(margin), like=figure.answer) + unit
     return f"{'better' if margin > 0 else 'worse'} by {amount} than the {name}{chance}"
 
 
@@ -154,7 +155,7 @@ def describe_headline(result: TaskResult) -> str:
     queries = f"{result.n} {'query' if result.n == 1 else 'queries'}"
     pairs = f"{result.pairs} {'pair' if result.pairs == 1 else 'pairs'}"
     score = f"{format_answer(figure)}{unit}" if figure.answer is not None else "no figure"
-    draws = f", in {result.draws} draws of context" if result.draws > 1 else ""
+    draws = f", in {result.draws} draws of context and noise" if result.draws > 1 else ""
     return f"{figure.metric}: {score} on {queries}, {pairs} shown with each{draws} ({better} is better)."
 
 
@@ -170,13 +171,30 @@ def describe_verdict(result: TaskResult) -> str:
     text = f"{opening}: {compare(figure, NEAREST_TARGET)}, {compare(figure, MEAN_TARGET)}."
     if figure.baselines.get(QUERY) is not None:
         text += f" Against leaving the query as it is: {compare(figure, QUERY)}."
+    if is_limited(figure):
+        text += " The ceiling is no better than an answer or a baseline: the VAE limits this task, not the transformer."
     return text
+
+
+def is_limited(figure: Figure) -> bool:
+    """The truth through the VAE scores no better than the answer or a baseline: nothing can be read off the verdict."""
+    others = [value for value in (figure.answer, *figure.baselines.values()) if value is not None]
+    if figure.ceiling is None or not others:
+        return False
+    return figure.ceiling <= max(others) if figure.direction == "max" else figure.ceiling >= min(others)
+
+
+def is_uncertain(result: TaskResult) -> bool:
+    """Both baselines are beaten, one of them by less than two standard errors of the answer."""
+    margins, error = [result.margin(baseline) for baseline in RIVALS], result.headline.stderr
+    return error is not None and judge(result) == "both" and min(m for m in margins if m is not None) < 2 * error
 
 
 def describe_run(result: RunResult) -> str:
     """On how many tasks both baselines are beaten, the held-out ones counted apart."""
     if not result.tasks:
-        return "No task was scored."
+        shown = len(result.applications)
+        return f"{shown} {'answer' if shown == 1 else 'answers'} on other pictures." if shown else "No task was scored."
 
     def count(wins: list[bool]) -> str:
         return f"{sum(wins)} of {len(wins)}"
@@ -186,6 +204,9 @@ def describe_run(result: RunResult) -> str:
     parts = [f"{count(trained)} trained tasks"] if trained else []
     parts += [f"{count(held_out)} held-out tasks"] if held_out else []
     text = f"The answers beat both baselines, nearest target and mean target, on {' and '.join(parts)}."
+    uncertain = sum(is_uncertain(task) for task in result.tasks)
+    if uncertain:
+        text += f" On {uncertain} of them one is beaten by less than two standard errors, which may be chance."
     against_query = [win for task in result.tasks if (win := task.beats(QUERY)) is not None]
     if against_query:
         text += f" They beat the unchanged query on {count(against_query)} tasks where the two are comparable."

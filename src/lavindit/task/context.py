@@ -195,7 +195,10 @@ def choose_scenes(
             break
     if choice.whole and found:
         return found
-    raise LavinditError(f"task {task.name} can show {len(found)} pairs beside the query, {pairs} were asked for")
+    raise LavinditError(
+        f"task {task.name} can show {len(found)} pairs beside the query, {pairs} were asked for; ask for fewer "
+        "(--pairs; in fit and test data.max_pairs, data.eval_pairs) or add some"
+    )
 
 
 def accepts(task: Task, scene: Scene) -> bool:

@@ -23,6 +23,7 @@ from lavindit.training.schedule import TimeBudget, trapezoid
 KIND_KEY = "lavindit_kind"
 STEPS_KEY = "lavindit_steps"
 UPDATES_KEY = "lavindit_average_updates"
+TASKS_KEY = "lavindit_tasks"
 
 
 class TrainedModule(LightningModule):
@@ -41,6 +42,7 @@ class TrainedModule(LightningModule):
     Attributes:
         network: The trained network; None until `configure_model`.
         average: A network with the average of its weights.
+        trained_tasks: Names of the tasks that a loaded checkpoint was trained on; None where it does not say.
     """
 
     kind: str
@@ -62,6 +64,7 @@ class TrainedModule(LightningModule):
         self.ema: EMA | None = None
         self._validation: dict[str, tuple[Tensor | float, int]] = {}
         self.trained_steps = self._average_updates = 0
+        self.trained_tasks: list[str] | None = None
 
     def build_network(self) -> nn.Module:
         """A new network with its weights as training starts from them."""
@@ -130,6 +133,7 @@ class TrainedModule(LightningModule):
         checkpoint[FORMAT_KEY], checkpoint[KIND_KEY] = FORMAT, self.kind
         checkpoint[STEPS_KEY] = self.trainer.global_step
         checkpoint[UPDATES_KEY] = self.ema.updates if self.ema is not None else self._average_updates
+        checkpoint[TASKS_KEY] = self.training_info()["tasks"]
 
     def check_fit(self, checkpoint: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> None:
         """Refuse a checkpoint of another kind or size, before anything of it is loaded.
@@ -158,6 +162,7 @@ class TrainedModule(LightningModule):
         if "state_dict" in checkpoint:  # a sharded one is checked and loaded by its strategy
             self.check_fit(checkpoint, {name: value.shape for name, value in checkpoint["state_dict"].items()})
         self.trained_steps, self._average_updates = int(checkpoint[STEPS_KEY]), int(checkpoint[UPDATES_KEY])
+        self.trained_tasks = checkpoint.get(TASKS_KEY)
         if self.ema is not None:  # some strategies load after the start
             self.ema.updates = self._average_updates
 

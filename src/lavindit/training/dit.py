@@ -51,7 +51,8 @@ class DiTModule(TrainedModule):
         ema_decay: Decay of the weight average.
         seed: Seed of noise and times.
         strips: Episodes a task whose pictures the report shows.
-        init_from: Model directory whose J-DiT training starts from; None: new weights.
+        init_from: Model directory whose J-DiT training starts from, or whose J-DiT is tested where there is no
+            checkpoint; None: new weights.
         posterior: Latents of the pictures: the "mean" of the VAE's posterior, or a "sample" (the release).
         vae_chunk: Pictures in one pass of the VAE; None: all of a batch. Bounds memory at high resolutions.
         checkpoint_blocks: Compute each block again in the backward pass instead of keeping what is in it.
@@ -101,7 +102,7 @@ class DiTModule(TrainedModule):
         """A J-DiT with new weights, or with those of `init_from`."""
         network = self.build_empty()
         if self.init_from is not None:
-            _, start, _ = load_engine_model(self.init_from)
+            _, start, info = load_engine_model(self.init_from)
             wanted, found = asdict(self.network_config), asdict(start.config)
             for name in wanted.keys() - FREE_TO_CHANGE:
                 if wanted[name] != found[name]:
@@ -110,6 +111,8 @@ class DiTModule(TrainedModule):
                         f"set model.init_args.network.{name}"
                     )
             network.load_state_dict(start.state_dict())
+            # Who is tested without a checkpoint is this model; one that is loaded later says its own.
+            self.trained_tasks, self.trained_steps = info.get("tasks"), int(info.get("steps", 0))
         return network
 
     def build_empty(self) -> JDiT:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from lavindit.data.world import WORLD_VERSION
 from lavindit.inference.scorer import TaskScorer
 from lavindit.report import current_command, current_commit, describe_machine
 from lavindit.report.schema import RESULT_NAME, RunResult, write_result
+from lavindit.task import Task
 from lavindit.types import EpisodeBatch
 
 if TYPE_CHECKING:
@@ -44,8 +45,14 @@ class TestRecorder:
         self.data: Any = module.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         self.run = Path(module.trainer.default_root_dir)
         self.scorers: dict[str, TaskScorer] = {
-            task.name: TaskScorer(task, draws=self.data.context_draws) for task in self.data.tasks
+            task.name: TaskScorer(task, draws=self.data.context_draws, held_out=self._held_out(task))
+            for task in self.data.tasks
         }
+
+    def _held_out(self, task: Task) -> bool:
+        """Whether the model never trained on a task, as far as its checkpoint tells."""
+        known = self.module.trained_tasks
+        return task.held_out or (known is not None and task.name not in known)
 
     @contextmanager
     def clock(self) -> Iterator[Clock]:
@@ -80,7 +87,7 @@ class TestRecorder:
             model={
                 "kind": self.module.kind,
                 "parameters": sum(p.numel() for p in network.parameters()),
-                "network": str(network.config),
+                "network": asdict(network.config),
                 "steps": self.module.trained_steps,
                 "training_seed": self.module.seed,
                 "checkpoint": str(self.module.trainer.ckpt_path),
@@ -92,7 +99,7 @@ class TestRecorder:
                 "context_draws": self.data.context_draws,
                 "precision": str(self.module.trainer.precision),
             },
-            data={"world_version": WORLD_VERSION, "split": "test", "source": str(self.data.source)},
+            data={"world_version": WORLD_VERSION, "split": "test", "source": asdict(self.data.source)},
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             tasks=tasks,
             notes=self.data.notes(),

@@ -60,8 +60,9 @@ def open_layout(
     if layout is None:
         layout = next((name for name, reader in LAYOUTS.items() if reader.detect(root)), None)
         if layout is None:
+            known = ", ".join(LAYOUTS)
             raise LavinditError(
-                f"{root} has none of the layouts {', '.join(LAYOUTS)}; see docs/readers.md, or name one"
+                f"{root} has none of the layouts {known}; see docs/readers.md, or name one with data.source.layout"
             )
     elif layout not in LAYOUTS:
         near = difflib.get_close_matches(layout, LAYOUTS, n=1)
