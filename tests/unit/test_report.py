@@ -275,7 +275,8 @@ class TestPages:
         text = console.export_text()
         assert max(len(line.rstrip()) for line in text.splitlines()) <= 100
         for word in (
-            "video_instance_segmentation",
+            "video_instance_",
+            "segmentation",
             "held out",
             "✓ yes",
             "✗ no",

@@ -10,12 +10,13 @@ from lavindit.data.mixture import EpisodeMixture, EpisodeTest, ShareSampler, Str
 from lavindit.data.readers import Reader
 from lavindit.data.sources import SourceConfig, source_for
 from lavindit.errors import LavinditError
-from lavindit.metrics.networks import available, remedy
+from lavindit.metrics.networks import available
 from lavindit.task import Task, all_tasks, get_task
 from lavindit.task.context import parse_context
 from lavindit.types import EpisodeBatch
 
 TEST_SAMPLES = 64
+WEIGHTS = "docs/metrics.md tells how to get them"
 
 
 class EpisodeData(LightningDataModule):
@@ -122,9 +123,11 @@ class EpisodeData(LightningDataModule):
             for source in (source_for(task, "test", self.source) for task in self.tasks)
             if isinstance(source, Reader)
         }
-        needed = {column.needs for task in self.tasks for column in task.columns if column.needs}
-        missing = [remedy(name) for name in sorted(needed) if not available(name)]
-        return [*sorted(protocols), *missing]
+        lacking = {c.metric for task in self.tasks for c in task.columns if c.needs and not available(c.needs)}
+        missing = (
+            f"Not measured, since their weights are not on this machine: {', '.join(sorted(lacking))} ({WEIGHTS})."
+        )
+        return [*sorted(protocols), *([missing] if lacking else [])]
 
     def train_dataloader(self) -> DataLoader[EpisodeBatch]:
         """Endless stream; a resumed run goes on where it stopped."""

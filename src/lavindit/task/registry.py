@@ -55,7 +55,11 @@ def get_task(name: str | Path) -> Task:
     tasks = all_tasks()
     if str(name) in tasks:
         return tasks[str(name)]
-    near = [f"./{name}.py"] if Path(f"{name}.py").is_file() else difflib.get_close_matches(str(name), tasks, n=3)
+    near = (
+        [f"./{name}.py"]
+        if Path(f"{name}.py").is_file()
+        else difflib.get_close_matches(str(name), tasks, n=3, cutoff=0.4)
+    )
     hint = f"did you mean {' or '.join(near)}?" if near else "`lavindit tasks` lists them"
     raise LavinditError(f"unknown task {str(name)!r}, and no such folder or plugin file: {hint}")
 
