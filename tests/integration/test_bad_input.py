@@ -107,7 +107,7 @@ class TestApply:
 
     def test_one_damaged_image_among_good_ones(self, desk: Path, refuses: Refuses) -> None:
         (desk / "text.png").write_text("no picture")
-        refuses([*apply(), "--query", "photo.png", "text.png"], "text.png")
+        refuses([*apply(), "--query", "text.png"], "text.png")  # a second --query adds to the first
 
     def test_missing_image(self, desk: Path, refuses: Refuses) -> None:
         refuses(apply(query="none.png"), "no such image: none.png")
@@ -118,7 +118,7 @@ class TestApply:
     def test_two_queries_of_one_name(self, desk: Path, refuses: Refuses) -> None:
         (desk / "b").mkdir()
         shutil.copy(desk / "photo.png", desk / "b" / "photo.png")
-        refuses([*apply(), "--query", "photo.png", "b/photo.png"], "out/photo_colorization.png", "different names")
+        refuses([*apply(), "--query", "b/photo.png"], "out/photo_colorization.png", "different names")
 
     def test_task_folders(self, desk: Path, refuses: Refuses) -> None:
         (desk / "nothing").mkdir()

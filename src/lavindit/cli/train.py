@@ -260,6 +260,10 @@ def run_trainer(arguments: list[str]) -> None:
         if FinalState.interrupted:
             raise KeyboardInterrupt from None
         raise
+    else:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            # Threads of gloo that still run at the end of a process now and then abort it; Lightning ends NCCL's only.
+            torch.distributed.destroy_process_group()
 
 
 def name_tasks(arguments: list[str]) -> list[str]:
