@@ -12,11 +12,13 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import distributed
 
 from lavindit.cli.configs import expand_configs
+from lavindit.cli.run_folder import LOGS, Traces, make_writable
 from lavindit.data import EpisodeData
 from lavindit.errors import LavinditError
-from lavindit.files import remove, settle
+from lavindit.files import settle
 from lavindit.report.schema import RESULT_NAME, read_result
 from lavindit.report.terminal import print_result
 from lavindit.training import DiTModule, VAEModule  # noqa: F401 - short class names in configs
@@ -33,7 +35,6 @@ from lavindit.training.parallel import FSDP1, FSDP2
 from lavindit.training.schedule import TimeBudget
 from lavindit.training.throughput import Throughput
 
-LOGS = ("tensorboard", "csv")
 # What jsonargparse says around the one line that matters.
 NOISE = ("Does not validate against", "Subtypes:", "Errors:", "Expected a <class 'NoneType'>", "Given value")
 
@@ -69,7 +70,7 @@ class LavinditCLI(LightningCLI):
         **kwargs: For LightningCLI.
     """
 
-    traces: "Traces | None" = None
+    traces: Traces | None = None
 
     def __init__(self, command: list[str], *args: Any, **kwargs: Any) -> None:
         self.command = command
@@ -109,7 +110,7 @@ class LavinditCLI(LightningCLI):
             torch.set_num_threads(threads)
         run = self._run_folder()
         LavinditCLI.traces = Traces(run)
-        _make_writable(run)
+        make_writable(run)
         kwargs["default_root_dir"] = str(run)
         if options["precision"] is None and (options["accelerator"] == "cpu" or not torch.cuda.is_available()):
             kwargs["precision"] = cpu_precision()
@@ -189,29 +190,6 @@ class LavinditCLI(LightningCLI):
             print(f"answers in {Path(self.trainer.default_root_dir) / 'predictions'}")
 
 
-class Traces:
-    """What loggers leave in a run folder before the first step, to be removed where no step is ever taken.
-
-    Args:
-        run: The run folder, which need not be there yet.
-    """
-
-    def __init__(self, run: Path) -> None:
-        self.run, self.existed, self.logs = run, run.exists(), set(self._logs(run))
-
-    def remove(self) -> None:
-        """Remove the logs that are new, and folders that are new and empty."""
-        for log in set(self._logs(self.run)) - self.logs:
-            remove(log)
-        for folder in (*(self.run / name for name in LOGS), *([] if self.existed else [self.run])):
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
-
-    @staticmethod
-    def _logs(run: Path) -> list[Path]:
-        return [path for name in LOGS for path in (run / name).glob("version_*")]
-
-
 def _check_strategy(strategy: Any) -> None:
     """Refuse a strategy that is not there, or not without a GPU."""
     known = [name for name in StrategyRegistry.available_strategies() if not name.startswith(("deepspeed", "xla"))]
@@ -261,9 +239,24 @@ def run_trainer(arguments: list[str]) -> None:
             raise KeyboardInterrupt from None
         raise
     else:
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            # Threads of gloo that still run at the end of a process now and then abort it; Lightning ends NCCL's only.
-            torch.distributed.destroy_process_group()
+        _leave_group()
+
+
+def _leave_group() -> None:
+    """End this process's part in a group of processes, once all of them are done, and the process with it.
+
+    It ends without Python's clean-up: threads of torch that are still alive then are killed inside C++, which now and
+    then aborted a process that had done its work.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return
+    processes = distributed.get_world_size()
+    distributed.barrier()
+    distributed.destroy_process_group()
+    if processes > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def name_tasks(arguments: list[str]) -> list[str]:
@@ -287,13 +280,3 @@ def _essence(message: str) -> str:
     """A message of jsonargparse without the types it tried and the values it was given."""
     lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
     return " ".join(line for line in lines if not line.startswith(NOISE))
-
-
-def _make_writable(run: Path) -> None:
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        probe = run / f".lavindit-write-test-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise LavinditError(f"cannot write to the run folder {run}: {error.strerror or error}") from error
