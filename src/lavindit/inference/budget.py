@@ -11,7 +11,7 @@ from torch import Tensor
 from lavindit.data import EpisodeMaker, SourceConfig
 from lavindit.errors import LavinditError
 from lavindit.metrics import RowMetric
-from lavindit.models import STVAE, load_model
+from lavindit.models import STVAE, load_model, model_folder
 from lavindit.pictures import to_eight_bit
 from lavindit.task import Task
 
@@ -110,10 +110,7 @@ def load_vae(path: Path | str, device: torch.device | str = "cpu") -> tuple[STVA
     Raises:
         LavinditError: There is no model, or it is damaged.
     """
-    folder = Path(path)
-    if not (folder / "config.json").is_file() and (folder / "model" / "config.json").is_file():
-        folder = folder / "model"
-    bundle = load_model(folder, device)
+    bundle = load_model(model_folder(path), device)
     return bundle.vae, bundle.info.get("resolution")
 
 

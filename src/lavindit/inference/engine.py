@@ -16,7 +16,7 @@ from lavindit.flow import seed_from
 from lavindit.inference.presets import Options, Settings, settle
 from lavindit.inference.queries import Asked, Query, join_frames, join_pairs, read_query
 from lavindit.inference.sampler import answer_batch
-from lavindit.models import STVAE, JDiT, load_engine_model
+from lavindit.models import STVAE, JDiT, load_engine_model, model_folder
 from lavindit.pictures import Rounding, truncate
 from lavindit.task import Task, get_task
 from lavindit.task.context import choose_scenes
@@ -221,7 +221,4 @@ def load(path: str | Path, device: torch.device | str = "cpu", dtype: torch.dtyp
     Raises:
         LavinditError: There is no model, or it is damaged or of another kind.
     """
-    folder = Path(path)
-    if not (folder / "config.json").is_file() and (folder / "model" / "config.json").is_file():
-        folder = folder / "model"
-    return Engine(*load_engine_model(folder, device, dtype))
+    return Engine(*load_engine_model(model_folder(path), device, dtype))

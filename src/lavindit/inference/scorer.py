@@ -40,13 +40,13 @@ class TaskScorer:
         Args:
             episode: The episode, with its truth, the number of its query and of its draw.
             answer: Picture [3, T, H, W].
-            reconstruction: The target picture through the VAE, for the ceiling.
+            reconstruction: The target picture through the VAE, for the ceiling; None in further draws.
             seconds: Time the answer took.
         """
         query, codec, draw = episode.query, episode.codec, episode.draw
         truth = (query.native, query.valid, episode.number, query.meta)
         self.answers[draw].update(codec.decode(answer), *truth)
-        if self.ceiling is not None and reconstruction is not None and draw == 0:
+        if self.ceiling is not None and reconstruction is not None:
             self.ceiling.update(codec.decode(reconstruction), *truth)
         for name, metrics in self.baselines.items():
             picture = BASELINES[name](episode)

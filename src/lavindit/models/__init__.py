@@ -1,7 +1,7 @@
 """Networks: pure modules, one folder a model, one frozen config dataclass each; and model directories."""
 
 from lavindit.models.jdit import JDiT, JDiTConfig
-from lavindit.models.store import ModelBundle, load_engine_model, load_model, save_model
+from lavindit.models.store import ModelBundle, load_engine_model, load_model, model_folder, save_model
 from lavindit.models.stvae import STVAE, STVAEConfig
 
 __all__ = [
@@ -12,5 +12,6 @@ __all__ = [
     "STVAEConfig",
     "load_engine_model",
     "load_model",
+    "model_folder",
     "save_model",
 ]

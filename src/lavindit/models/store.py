@@ -95,6 +95,13 @@ def new_model_folder(folder: Path | str, description: ModelDescription) -> Itera
         raise LavinditError(f"cannot write the model to {folder}: {error.strerror or error}") from error
 
 
+def model_folder(path: Path | str) -> Path:
+    """The model directory that a path names: itself, or `model/` in it where it is a run folder."""
+    folder = Path(path)
+    inner = folder / "model"
+    return inner if not (folder / "config.json").is_file() and (inner / "config.json").is_file() else folder
+
+
 def load_model(
     folder: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> ModelBundle:

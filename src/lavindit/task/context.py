@@ -113,7 +113,8 @@ class FixedContext(ContextChoice):
         """The list."""
         if max(self.numbers) >= len(source):
             raise LavinditError(f"context fixed:{max(self.numbers)} names a scene beyond the {len(source)} there are")
-        return [number for number in self.numbers if number in set(candidates)]
+        offered = set(candidates)
+        return [number for number in self.numbers if number in offered]
 
 
 class AllContext(ContextChoice):

@@ -188,7 +188,9 @@ class DiTModule(TrainedModule):
         vae = self.frozen_vae()
         with self.recorder.clock() as clock:
             answers = answer_batch(vae, self.averaged(), batch, self.sampling, self.vae_chunk)
-        rebuilt = vae.to_pictures(vae.to_latent(batch.targets[:, -1], chunk=self.vae_chunk), self.vae_chunk)
+        rebuilt = None
+        if batch.episodes[0].draw == 0:  # a batch is of one draw, and the ceiling is the same in all of them
+            rebuilt = vae.to_pictures(vae.to_latent(batch.targets[:, -1], chunk=self.vae_chunk), self.vae_chunk)
         self.recorder.record(batch, answers, rebuilt, clock.seconds)
 
     def on_test_end(self) -> None:
