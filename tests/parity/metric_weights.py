@@ -15,6 +15,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from torchvision.models import alexnet
 
 ALEXNET, INCEPTION = "alexnet-owt-7be5be79.pth", "weights-inception-2015-12-05-6726825d.pth"
+VGG16 = "vgg16-397923af.pth"
 # Width of each of VGG16's convolutions, by torchvision's number of the layer.
 VGG_LAYERS = dict(zip((0, 2, 5, 7, 10, 12, 14), (64, 64, 128, 128, 256, 256, 256), strict=True)) | dict.fromkeys(
     (17, 19, 21, 24, 26, 28), 512

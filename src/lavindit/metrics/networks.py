@@ -1,12 +1,13 @@
-"""The networks that some metrics look through, and where their weights come from.
+"""The networks that some metrics and the perceptual loss look through, and where their weights come from.
 
 Nothing is downloaded: a figure whose weights are not on this machine is not measured, and `remedy` says what gets them.
-No metric holds a network, so none is part of a state dict; each is kept here, once a device.
+No metric holds a network and the loss is no module, so none is part of a state dict; each is kept here, once a device.
 
 | Name | Network | Weights |
 |---|---|---|
 | `lpips` | AlexNet with LPIPS's own heads | torchvision's file in torch hub's cache; the heads are part of lpips |
 | `inception` | Inception v3 of FID and KID | torch-fidelity's file in torch hub's cache |
+| `lpips_vgg` | VGG16 with LPIPS's own heads, the one to train with | torchvision's file in torch hub's cache |
 | `perceptual` | VGG16's convolutions with LPIPS's VGG heads | a safetensors file that `LAVINDIT_PERCEPTUAL` names |
 """
 
@@ -29,8 +30,13 @@ from torchvision.models import AlexNet_Weights, VGG16_Weights
 from lavindit.errors import LavinditError
 from lavindit.metrics.base import suggest
 
-NETWORKS = ("lpips", "inception", "perceptual")
+NETWORKS = ("lpips", "inception", "lpips_vgg", "perceptual")
 PERCEPTUAL_VARIABLE = "LAVINDIT_PERCEPTUAL"
+TITLES = {
+    "lpips": "LPIPS's AlexNet",
+    "inception": "the Inception v3 of FID and KID",
+    "lpips_vgg": "LPIPS's VGG16",
+}
 # Of Caffe's networks: subtracted from RGB in 0 .. 255, without a division.
 CAFFE_MEAN_RGB = (123.68, 116.78, 103.94)
 
@@ -70,8 +76,7 @@ def remedy(name: str) -> str:
     path = weights_path(name)
     fetch = f"torch.hub.load_state_dict_from_url({_url(name)!r}, check_hash=True, weights_only=True)"
     if name != "perceptual":
-        title = "LPIPS's AlexNet" if name == "lpips" else "the Inception v3 of FID and KID"
-        return f'{title} is not at {path}; get it with: python -c "import torch; {fetch}"'
+        return f'{TITLES[name]} is not at {path}; get it with: python -c "import torch; {fetch}"'
     if path is not None:
         return f"{PERCEPTUAL_VARIABLE} names {path}, which is no file; correct it, or unset it"
     keep = "s.save_file({k: v for k, v in w.items() if k.startswith('features.')}, 'vgg16.safetensors')"
@@ -97,10 +102,32 @@ def load(name: str, device: torch.device | str = "cpu") -> nn.Module:
     return _load(name, path.resolve(), str(device))
 
 
+def load_from(path: Path | str, device: torch.device | str = "cpu") -> nn.Module:
+    """The `perceptual` network over a VGG16 at a path of the caller's, as `load` gives it.
+
+    Args:
+        path: A safetensors file with VGG16's convolutions, `features.N.weight` and `features.N.bias` as torchvision
+            numbers them, for RGB in 0 .. 255 less Caffe's mean; any floating type.
+        device: Where the network is wanted.
+
+    Raises:
+        LavinditError: There is no such file, or it is damaged, of another network or not finite.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise LavinditError(f"no file of perceptual weights at {path}; name a safetensors file with a VGG16")
+    return _load("perceptual", path.resolve(), str(device))
+
+
 @lru_cache(maxsize=8)
 def _load(name: str, path: Path, device: str) -> nn.Module:
-    build: Callable[[Path], nn.Module] = {"lpips": _alexnet, "inception": _inception, "perceptual": _vgg16}[name]
-    return build(path).eval().requires_grad_(False).to(device)
+    builders: dict[str, Callable[[Path], nn.Module]] = {
+        "lpips": _alexnet,
+        "inception": _inception,
+        "lpips_vgg": _vgg16,
+        "perceptual": _caffe_vgg16,
+    }
+    return builders[name](path).eval().requires_grad_(False).to(device)
 
 
 class CaffeScaling(nn.Module):
@@ -122,6 +149,10 @@ def _alexnet(path: Path) -> nn.Module:
 
 
 def _vgg16(path: Path) -> nn.Module:
+    return _perceptual_network("vgg", _read_state(path), lpips.ScalingLayer(), path)
+
+
+def _caffe_vgg16(path: Path) -> nn.Module:
     try:
         state = load_file(path)
     except (OSError, SafetensorError) as error:
@@ -144,12 +175,11 @@ def _perceptual_network(kind: str, state: Mapping[str, Tensor], scaling: nn.Modu
         network = lpips.LPIPS(pretrained=False, pnet_rand=True, net=kind, verbose=False)
     heads = _read_state(Path(lpips.__file__).parent / "weights" / "v0.1" / f"{kind}.pth")
     network.register_module("scaling_layer", scaling)
-    try:
+    layers = {}
+    for key, wanted in network.net.state_dict().items():
         # lpips cuts the backbone into slices whose layers keep torchvision's numbers
-        layers = {key: state["features." + key.split(".", 1)[1]].float() for key in network.net.state_dict()}
-        network.net.load_state_dict(layers, assign=True)
-    except (KeyError, RuntimeError) as error:
-        raise _unfit(path) from error
+        layers[key] = _checked(state, "features." + key.split(".", 1)[1], wanted.shape, path)
+    network.net.load_state_dict(layers, assign=True)
     network.load_state_dict(heads, strict=False, assign=True)
     return network
 
@@ -165,15 +195,30 @@ def _read_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def _unfit(path: Path) -> LavinditError:
-    return LavinditError(f"{path} does not hold the weights of this network; put the right file in its place")
+def _checked(state: Mapping[str, Any], name: str, shape: torch.Size, path: Path) -> Tensor:
+    """A tensor of a file in single precision; it must be there, of this shape and finite."""
+    tensor = state.get(name)
+    if not isinstance(tensor, Tensor) or tensor.shape != shape:
+        found = f"is {list(tensor.shape)}, not {list(shape)}" if isinstance(tensor, Tensor) else "is missing"
+        raise _unfit(path, f" ({name} {found})")
+    values = tensor.float()
+    if not tensor.is_floating_point():
+        raise _unfit(path, f" ({name} is of {tensor.dtype})")
+    if not values.isfinite().all():
+        raise _unfit(path, f" ({name} has values that are not finite)")
+    return values
+
+
+def _unfit(path: Path, reason: str = "") -> LavinditError:
+    return LavinditError(f"{path} does not hold the weights of this network{reason}; put the right file in its place")
 
 
 def _url(name: str) -> str:
-    """Where the weights are published. The VGG16 is the one of torchvision's that takes RGB in 0 .. 255 less a mean."""
+    """Where the weights are published; for the proxy, torchvision's VGG16 that takes RGB in 0 .. 255 less a mean."""
     urls = {
         "lpips": AlexNet_Weights.IMAGENET1K_V1.url,
         "inception": URL_INCEPTION_V3,
+        "lpips_vgg": VGG16_Weights.IMAGENET1K_V1.url,
         "perceptual": VGG16_Weights.IMAGENET1K_FEATURES.url,
     }
     return urls[name]
