@@ -1,6 +1,10 @@
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor, nn
 
+from lavindit.errors import LavinditError
 from lavindit.models import STVAE, STVAEConfig
 from lavindit.models.stvae.layers import CausalConv3d
 
@@ -42,6 +46,63 @@ def test_the_released_norm_is_not_causal():
     assert (vae.encode(clip).mean[:, :, 0] - vae.encode(other).mean[:, :, 0]).abs().max() > 1e-5
 
 
+def features(half: nn.Module, run: Callable[[], object]) -> dict[str, Tensor]:
+    """What comes out of every stem, block, resampling layer and head of an encoder or decoder during `run`."""
+    found: dict[str, Tensor] = {}
+    names = [name for name, _ in half.named_modules() if name in ("stem", "head") or name[-1:].isdigit()]
+    layers = {name: half.get_submodule(name) for name in names}
+    handles = [
+        layer.register_forward_hook(lambda _, __, out, name=name: found.__setitem__(name, out))
+        for name, layer in layers.items()
+        if not isinstance(layer, nn.ModuleList)
+    ]
+    run()
+    for handle in handles:
+        handle.remove()
+    assert len(found) == len(handles) >= 8
+    return found
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("half", ["encoder", "decoder"])
+@pytest.mark.parametrize("changed", [1, 2, 3])
+@pytest.mark.parametrize("conv", ["3d", "2+1d"])
+def test_nothing_before_a_changed_frame_changes_at_any_level(half, changed, conv):
+    vae = random_vae(norm="per_frame", conv=conv)
+    for parameter in vae.parameters():
+        if not parameter.any():  # what starts at zero would look at no frame
+            parameter.normal_(std=0.1)
+    if half == "encoder":
+        changed = 4 * changed - 2  # in the middle of the frames that become one latent frame
+        clip, network, run = torch.rand(1, 3, 13, 16, 16), vae.encoder, vae.encode
+    else:
+        clip, network, run = torch.randn(1, 16, 4, 2, 2), vae.decoder, vae.decode
+    other = clip.clone()
+    other[:, :, changed] += 0.5
+    a, b = features(network, lambda: run(clip)), features(network, lambda: run(other))
+    for name in a:
+        # Frame 0 stands alone; each later frame of the input becomes 1, 1/2, 1/4, 2 or 4 here.
+        before = 1 + (changed - 1) * (a[name].shape[2] - 1) // (clip.shape[2] - 1)
+        torch.testing.assert_close(a[name][:, :, :before], b[name][:, :, :before], atol=0, rtol=0, msg=name)
+        assert (a[name][:, :, before] - b[name][:, :, before]).abs().max() > 1e-5, name
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("half", ["encoder", "decoder"])
+def test_with_the_released_norm_a_later_frame_changes_the_first_from_the_first_block_on(half):
+    vae = random_vae(norm="clip")
+    if half == "encoder":
+        clip, network, run = torch.rand(1, 3, 5, 16, 16), vae.encoder, vae.encode
+    else:
+        clip, network, run = torch.randn(1, 16, 2, 2, 2), vae.decoder, vae.decode
+    other = clip.clone()
+    other[:, :, -1] = 0
+    a, b = features(network, lambda: run(clip)), features(network, lambda: run(other))
+    change = {name: float((a[name][:, :, 0] - b[name][:, :, 0]).abs().max()) for name in a}
+    assert change.pop("stem") == 0
+    assert min(change.values()) > 1e-5, change
+
+
 @torch.no_grad()
 def test_the_first_frame_of_a_clip_is_encoded_as_an_image():
     vae, clip = random_vae(), torch.rand(1, 3, 5, 32, 32)
@@ -71,7 +132,7 @@ def test_nano_stays_below_three_million():
 
 @pytest.mark.parametrize("shape", [(1, 3, 2, 32, 32), (1, 3, 1, 30, 32)])
 def test_sizes_that_do_not_fit_are_refused(shape):
-    with pytest.raises(ValueError, match="multiples of 8"):
+    with pytest.raises(LavinditError, match="multiples of 8"):
         random_vae().encode(torch.rand(shape))
 
 

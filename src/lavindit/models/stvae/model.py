@@ -9,11 +9,23 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
+from lavindit.errors import LavinditError
 from lavindit.models.stvae.config import STVAEConfig
-from lavindit.models.stvae.layers import CausalConv3d, Downsample, LatentNorm, Norm, ResidualBlock, Upsample
+from lavindit.models.stvae.layers import (
+    BlockProjection,
+    Downsample,
+    LatentNorm,
+    Norm,
+    ResidualBlock,
+    StreamState,
+    Upsample,
+    lone_frames,
+    make_outer_conv,
+    shuffle,
+    unshuffle,
+)
 
 LOGVAR_RANGE = (-30.0, 20.0)
 
@@ -56,29 +68,29 @@ class Encoder(nn.Module):
     def __init__(self, config: STVAEConfig) -> None:
         super().__init__()
         widths = config.widths
-        self.stem = CausalConv3d(3 * config.patch**2, widths[0])
+        self.stem = make_outer_conv(3 * config.patch**2, widths[0], config)
         self.levels, self.downs = nn.ModuleList(), nn.ModuleList()
         for level, width in enumerate(widths):
             first = widths[max(level - 1, 0)]
             inputs = [first, *[width] * (config.encoder_blocks - 1)]
             self.levels.append(nn.ModuleList(ResidualBlock(c, width, config, Norm) for c in inputs))
             if level < len(widths) - 1:
-                self.downs.append(Downsample(width, config.halves_time(level)))
+                self.downs.append(Downsample(width, config.halves_time(level), config.halves_space(level)))
         self.mid = nn.ModuleList(ResidualBlock(widths[-1], widths[-1], config, Norm) for _ in range(config.mid_blocks))
         self.norm = Norm(widths[-1], config)
-        self.head = CausalConv3d(widths[-1], 2 * config.latent_channels)
+        self.head = make_outer_conv(widths[-1], 2 * config.latent_channels, config)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, state: StreamState | None = None) -> Tensor:
         """Unshuffled pixels -> mean and log-variance, stacked on the channel axis."""
-        x = self.stem(x)
+        x = self.stem(x, state)
         for level, blocks in enumerate(self.levels):
             for block in cast(nn.ModuleList, blocks):
-                x = block(x)
+                x = block(x, state=state)
             if level < len(self.downs):
                 x = self.downs[level](x)
         for block in self.mid:
-            x = block(x)
-        return self.head(F.silu(self.norm(x)))
+            x = block(x, state=state)
+        return self.head(F.silu(self.norm(x)), state)
 
 
 class Decoder(nn.Module):
@@ -87,7 +99,7 @@ class Decoder(nn.Module):
     def __init__(self, config: STVAEConfig) -> None:
         super().__init__()
         widths = config.widths[::-1]
-        self.stem = CausalConv3d(config.latent_channels, widths[0])
+        self.stem = make_outer_conv(config.latent_channels, widths[0], config)
         self.mid = nn.ModuleList(
             ResidualBlock(widths[0], widths[0], config, LatentNorm) for _ in range(config.mid_blocks)
         )
@@ -97,21 +109,21 @@ class Decoder(nn.Module):
             inputs = [first, *[width] * (config.decoder_blocks - 1)]
             self.levels.append(nn.ModuleList(ResidualBlock(c, width, config, LatentNorm) for c in inputs))
             if level < len(widths) - 1:
-                self.ups.append(Upsample(width, config.halves_time(level)))
+                self.ups.append(Upsample(width, config.halves_time(level), config.doubles_space(level)))
         self.norm = LatentNorm(widths[-1], config)
-        self.head = CausalConv3d(widths[-1], 3 * config.patch**2)
+        self.head = make_outer_conv(widths[-1], 3 * config.patch**2, config)
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, state: StreamState | None = None) -> Tensor:
         """Latent -> unshuffled pixels."""
-        x = self.stem(z)
+        x = self.stem(z, state)
         for block in self.mid:
-            x = block(x, z)
+            x = block(x, z, state)
         for level, blocks in enumerate(self.levels):
             for block in cast(nn.ModuleList, blocks):
-                x = block(x, z)
+                x = block(x, z, state)
             if level < len(self.ups):
-                x = self.ups[level](x)
-        return self.head(F.silu(self.norm(x, z)))
+                x = self.ups[level](x, state)
+        return self.head(F.silu(self.norm(x, z, state)), state)
 
 
 class STVAE(nn.Module):
@@ -132,28 +144,71 @@ class STVAE(nn.Module):
         super().__init__()
         self.config = config
         self.encoder, self.decoder = Encoder(config), Decoder(config)
+        self.projection = BlockProjection(config.latent_channels) if config.linear_shortcut else None
+        if self.projection is not None:  # the network learns what the projection leaves
+            nn.init.zeros_(self.decoder.head.weight)
         self.register_buffer("latent_shift", torch.zeros(config.latent_channels))
         self.register_buffer("latent_scale", torch.ones(config.latent_channels))
 
-    def encode(self, x: Tensor) -> DiagonalGaussian:
-        """Pixels [B, 3, T, H, W] in [-1, 1] -> posterior over [B, C, 1 + (T-1)/4, H/8, W/8]."""
-        if (x.shape[2] - 1) % 4 or x.shape[3] % 8 or x.shape[4] % 8:
-            raise ValueError(f"the VAE takes 4k+1 frames and sides that are multiples of 8, got {tuple(x.shape[2:])}")
-        p = self.config.patch
-        pixels = rearrange(x.to(self._weights_dtype()), "b c t (h p) (w q) -> b (c p q) t h w", p=p, q=p)
-        mean, logvar = self.encoder(pixels).float().chunk(2, dim=1)
+    def encode(self, x: Tensor, state: StreamState | None = None) -> DiagonalGaussian:
+        """Pixels -> posterior.
+
+        Args:
+            x: [B, 3, T, H, W] in [-1, 1].
+            state: Of a stream whose next chunk x is (`StreamingEncoder` makes and minds it); None: x is all there is.
+
+        Returns:
+            Over [B, C, 1 + (T-1)/4, H/8, W/8]; T/4 frames for a later chunk of a stream.
+
+        Raises:
+            LavinditError: The VAE does not take this size.
+        """
+        self.check_size(x, lone_frames(state))
+        x = x.to(self._weights_dtype())
+        mean, logvar = self.encoder(unshuffle(x, self.config.patch), state).float().chunk(2, dim=1)
+        if self.projection is not None:
+            mean = mean + self.projection.encode(x).float()
         return DiagonalGaussian(mean, logvar.clamp(*LOGVAR_RANGE))
 
-    def decode(self, z: Tensor) -> Tensor:
-        """Latent [B, C, t, h, w] -> pixels [B, 3, 4(t-1) + 1, 8h, 8w], about [-1, 1]."""
-        p = self.config.patch
-        pixels = self.decoder(z.to(self._weights_dtype())).float()
-        return rearrange(pixels, "b (c p q) t h w -> b c t (h p) (w q)", p=p, q=p)
+    def decode(self, z: Tensor, state: StreamState | None = None) -> Tensor:
+        """Latent -> pixels.
+
+        Args:
+            z: [B, C, t, h, w].
+            state: Of a stream whose next chunk z is (`StreamingDecoder` makes and minds it); None: z is all there is.
+
+        Returns:
+            [B, 3, 4(t-1) + 1, 8h, 8w], about [-1, 1]; 4t frames for a later chunk of a stream.
+        """
+        z = z.to(self._weights_dtype()).contiguous(memory_format=torch.channels_last_3d)
+        pixels = shuffle(self.decoder(z, state), self.config.patch).float()
+        return pixels if self.projection is None else pixels + self.projection.decode(z, state).float()
+
+    @staticmethod
+    def check_size(x: Tensor, lone: int = 1) -> None:
+        """Refuse pixels [B, 3, T, H, W] that do not divide by 4 (after the `lone` first frames) and 8.
+
+        Raises:
+            LavinditError: They do not, or there is no frame.
+        """
+        frames, height, width = x.shape[2:]
+        if frames < 1 or (frames - lone) % 4 or height % 8 or width % 8:
+            kind = "4k+1 frames" if lone else "4k frames after the first chunk"
+            got = f"{frames} frames of {height}x{width}"
+            raise LavinditError(f"the VAE takes {kind} and sides that are multiples of 8, got {got}; pad or crop them")
 
     def latent_shape(self, pictures: Tensor) -> tuple[int, int, int, int]:
         """Shape (C, t, h, w) of the latent of each of the pictures [..., 3, T, H, W]."""
         frames, height, width = pictures.shape[-3:]
         return self.config.latent_channels, (frames - 1) // 4 + 1, height // 8, width // 8
+
+    def normalise(self, z: Tensor) -> Tensor:
+        """Latents as `encode` gives them [..., C, t, h, w] -> as the transformer takes them."""
+        return (z - self._per_channel(self.latent_shift)) * self._per_channel(self.latent_scale)
+
+    def denormalise(self, latent: Tensor) -> Tensor:
+        """Latents of the transformer [..., C, t, h, w] -> as `decode` takes them."""
+        return latent / self._per_channel(self.latent_scale) + self._per_channel(self.latent_shift)
 
     def to_latent(self, pictures: Tensor, noise: Tensor | None = None, chunk: int | None = None) -> Tensor:
         """Pictures in [0, 1] -> normalised latents.
@@ -174,8 +229,7 @@ class STVAE(nn.Module):
         for part, draw in zip(flat.split(size), draws, strict=False):
             posterior = self.encode(part * 2 - 1)
             found.append(posterior.mean if draw is None else posterior.at(draw))
-        z = torch.cat(found)
-        return ((z - self._per_channel(self.latent_shift)) * self._per_channel(self.latent_scale)).unflatten(0, lead)
+        return self.normalise(torch.cat(found)).unflatten(0, lead)
 
     def to_pictures(self, latent: Tensor, chunk: int | None = None) -> Tensor:
         """Normalised latents -> pictures in [0, 1].
@@ -188,7 +242,7 @@ class STVAE(nn.Module):
             [..., 3, T, H, W].
         """
         lead = latent.shape[:-4]
-        z = latent.flatten(0, -5) / self._per_channel(self.latent_scale) + self._per_channel(self.latent_shift)
+        z = self.denormalise(latent.flatten(0, -5))
         pixels = torch.cat([self.decode(part) for part in z.split(chunk or len(z))])
         return ((pixels + 1) / 2).clamp(0, 1).unflatten(0, lead)
 
