@@ -137,7 +137,7 @@ class ChangeConv(nn.Module):
 
 
 class FactorisedConv(nn.Module):
-    """ "2+1d": a convolution of each frame, then one over time (Tran et al. 2018), here of changes alone."""
+    """The layout "2+1d": a convolution of each frame, then one over time (Tran et al. 2018), here of changes alone."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
