@@ -187,6 +187,37 @@ class LatentEpisode:
 
 
 @dataclass(frozen=True, eq=False)
+class LatentBatch:
+    """B training episodes as a set of stored latents gives them; pair K is the query.
+
+    Attributes:
+        mean: Posterior means.
+        std: Posterior standard deviations, in the same normalised space; None where only means are asked for.
+        tasks: Task name of each episode.
+        numbers: Number of each episode in its stream.
+        sample_ids: Sample id of each stored episode.
+    """
+
+    mean: LatentEpisode
+    std: LatentEpisode | None
+    tasks: list[str]
+    numbers: list[int]
+    sample_ids: list[str]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def to(self, device: torch.device | str) -> "LatentBatch":
+        """The batch with its latents on `device`."""
+        moved = [
+            None if part is None else LatentEpisode(part.inputs.to(device), part.targets.to(device))
+            for part in (self.mean, self.std)
+        ]
+        assert moved[0] is not None
+        return LatentBatch(moved[0], moved[1], self.tasks, self.numbers, self.sample_ids)
+
+
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """An answer.
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "apply": ("tools", "run_apply"),
     "tasks": ("tasks", "run_tasks"),
     "plan": ("plan", "run_plan"),
+    "encode": ("encode", "run_encode"),
     "import-official": ("interop", "run_import_official"),
     "export-official": ("interop", "run_export_official"),
 }
@@ -35,6 +36,7 @@ commands:
   apply      answer your own pictures:        lavindit apply --task depth_estimation --query photo.jpg --out answers
   tasks      the registered tasks, one of them, what it can reach at best, or a new one:   lavindit tasks new NAME
   plan       memory, FLOPs and time of a training:   lavindit plan --size 3.4b --resolution 512 --devices 64
+  encode     a mixture's latents, for fast training:   lavindit encode --config experiment/demo_jdit.yaml --out DIR
   import-official   a model directory of released weights:   lavindit import-official --dit F --vae F --out DIR
   export-official   released weights of a model directory:   lavindit export-official --model DIR --dit F --vae F
 

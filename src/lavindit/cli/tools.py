@@ -56,7 +56,7 @@ def run_apply(arguments: list[str]) -> None:
         find_preset(chosen.preset)  # a slip is told before anything is loaded
     task = get_task(chosen.task)
     files = _answer_files(chosen, task)
-    engine = load(find_model(chosen.model), _find_device(chosen.device), PRECISIONS[chosen.precision])
+    engine = load(find_model(chosen.model), find_device(chosen.device), PRECISIONS[chosen.precision])
     options = Options(
         pairs=chosen.pairs,
         context=chosen.context,
@@ -179,7 +179,12 @@ def _apply_parser() -> Parser:
     return parser
 
 
-def _find_device(named: str) -> torch.device:
+def find_device(named: str) -> torch.device:
+    """The device of a name; "auto" is cuda where there is one.
+
+    Raises:
+        LavinditError: It cannot be used.
+    """
     if named == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

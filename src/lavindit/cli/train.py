@@ -42,9 +42,11 @@ NOISE = ("Does not validate against", "Subtypes:", "Errors:", "Expected a <class
 class Parser(LightningArgumentParser):
     """Tells mistakes in one line, as everything here does."""
 
+    command = "fit"
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise instead of printing the usage."""
-        raise LavinditError(f"{_essence(message)}; see `lavindit fit --help`") from ex
+        raise LavinditError(f"{_essence(message)}; see `lavindit {self.command} --help`") from ex
 
 
 class SaveRunConfig(SaveConfigCallback):

@@ -96,9 +96,10 @@ def guarded_codec(task: Task, scenes: Sequence[Scene], generator: torch.Generato
 
 
 def guarded_pair(task: Task, scene: Scene, codec: Codec, generator: torch.Generator) -> Pair:
-    """`task.make_pair`; whatever goes wrong names the task and the scene."""
+    """`task.make_pair`, with the scene's id in its meta; whatever goes wrong names the task and the scene."""
     try:
-        return task.make_pair(scene, codec, generator)  # pyright: ignore[reportArgumentType]
+        pair = task.make_pair(scene, codec, generator)  # pyright: ignore[reportArgumentType]
+        return replace(pair, meta={**pair.meta, "scene_id": scene.scene_id})
     except Exception as error:
         raise LavinditError(f"task {task.name} fails on scene {scene.scene_id}: {_reason(error)}") from error
 

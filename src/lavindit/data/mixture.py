@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ class EpisodeMixture(Dataset[EpisodeBatch]):
         seed: Seed of the stream.
         rank: This process.
         processes: How many there are.
+        clip_share: Share of the steps that are of clips; None: as the weights make it.
     """
 
     def __init__(
@@ -42,17 +43,16 @@ class EpisodeMixture(Dataset[EpisodeBatch]):
         seed: int,
         rank: int = 0,
         processes: int = 1,
+        clip_share: float | None = None,
     ) -> None:
-        self.buckets = _buckets(makers, weights, batch_size, clip_batch_size)
+        self.buckets = _shared(_buckets(makers, weights, batch_size, clip_batch_size), clip_share)
         self.pairs, self.seed, self.stride = pairs, seed, max(batch_size, clip_batch_size)
         self.rank, self.processes = rank, processes
 
     def __getitem__(self, step: int) -> EpisodeBatch:
         """This process's part of a step."""
         pairs, bucket = self.plan(step)
-        share = bucket.batch_size // self.processes
-        first = step * self.stride + self.rank * share
-        return collate([self.episode(bucket, number, pairs) for number in range(first, first + share)])
+        return collate([self.episode(bucket, number, pairs) for number in self.share(step, bucket)])
 
     def plan(self, step: int) -> tuple[int, "Bucket"]:
         """K and the bucket of a step."""
@@ -62,11 +62,21 @@ class EpisodeMixture(Dataset[EpisodeBatch]):
         rates = torch.tensor([bucket.rate for bucket in self.buckets])
         return pairs, self.buckets[int(torch.multinomial(rates, 1, generator=generator))]
 
-    def episode(self, bucket: "Bucket", number: int, pairs: int) -> Episode:
-        """Episode `number` of the stream."""
+    def share(self, step: int, bucket: "Bucket") -> range:
+        """Numbers of this process's episodes of a step."""
+        share = bucket.batch_size // self.processes
+        first = step * self.stride + self.rank * share
+        return range(first, first + share)
+
+    def draw(self, bucket: "Bucket", number: int) -> tuple[EpisodeMaker, int, torch.Generator]:
+        """The task of episode `number`, the episode's seed, and the generator that draws the rest of it."""
         seed = seed_from("episode", self.seed, number)
         generator = torch.Generator().manual_seed(seed)
-        maker = bucket.makers[int(torch.multinomial(bucket.weights, 1, generator=generator))]
+        return bucket.makers[int(torch.multinomial(bucket.weights, 1, generator=generator))], seed, generator
+
+    def episode(self, bucket: "Bucket", number: int, pairs: int) -> Episode:
+        """Episode `number` of the stream."""
+        maker, seed, generator = self.draw(bucket, number)
         query = maker.next_accepted(int(torch.randint(len(maker), (1,), generator=generator)))
         return maker.episode(query, pairs, seed, number=number)
 
@@ -80,12 +90,14 @@ class Bucket:
         weights: Their weights.
         batch_size: Episodes a step.
         rate: How often a step is theirs, relative to other buckets.
+        clips: Whether some of their pictures are clips.
     """
 
     makers: list[EpisodeMaker]
     weights: Tensor
     batch_size: int
     rate: float
+    clips: bool
 
 
 def _buckets(
@@ -99,8 +111,18 @@ def _buckets(
         own = torch.tensor([weights.get(name, 1.0) for name in names])
         size = batch_size if max(shape) == 1 else clip_batch_size
         if float(own.sum()) > 0:
-            found.append(Bucket([makers[name] for name in names], own, size, float(own.sum()) / size))
+            found.append(Bucket([makers[name] for name in names], own, size, float(own.sum()) / size, max(shape) > 1))
     return found
+
+
+def _shared(buckets: list[Bucket], clip_share: float | None) -> list[Bucket]:
+    """Buckets with rates that give clips their share of the steps; what gets none is left out."""
+    if clip_share is None or len({bucket.clips for bucket in buckets}) == 1:
+        return buckets
+    totals = {clips: sum(b.rate for b in buckets if b.clips == clips) for clips in (False, True)}
+    shares = {False: 1 - clip_share, True: clip_share}
+    rated = [replace(b, rate=b.rate / totals[b.clips] * shares[b.clips]) for b in buckets]
+    return [bucket for bucket in rated if bucket.rate > 0]
 
 
 class StreamSampler(Sampler[int]):

@@ -6,6 +6,7 @@ from lightning import LightningDataModule
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Sampler
 
 from lavindit.data.episodes import EpisodeMaker
+from lavindit.data.latents import LatentMixture, LatentStore, check_data
 from lavindit.data.mixture import EpisodeMixture, EpisodeTest, ShareSampler, StreamSampler
 from lavindit.data.readers import Reader
 from lavindit.data.sources import SourceConfig, source_for
@@ -13,7 +14,7 @@ from lavindit.errors import LavinditError
 from lavindit.metrics.networks import available
 from lavindit.task import Task, all_tasks, get_task
 from lavindit.task.context import parse_context
-from lavindit.types import EpisodeBatch
+from lavindit.types import EpisodeBatch, LatentBatch
 
 TEST_SAMPLES = 64
 WEIGHTS = "docs/metrics.md tells how to get them"
@@ -30,6 +31,7 @@ class EpisodeData(LightningDataModule):
         source: The framework's scenes.
         batch_size: Episodes a step (before accumulation), shared evenly by the processes.
         clip_batch_size: Episodes a step of clips; None: a quarter, since a clip has four times the latent frames.
+        clip_share: Share of the training steps that are of clips, whatever the weights say; None: as they say.
         min_pairs: Smallest K in training.
         max_pairs: Largest K in training.
         eval_pairs: K in validation and test.
@@ -41,6 +43,8 @@ class EpisodeData(LightningDataModule):
         eval_batch_size: Queries a batch in validation and test.
         seed: Seed of the episodes.
         workers: Loader processes; 0 loads in the training process.
+        latents: Folder of latents that `lavindit encode` has written: the training of a J-DiT reads them instead of
+            making episodes; validation and test stay with pictures.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class EpisodeData(LightningDataModule):
         source: SourceConfig = SourceConfig(),  # noqa: B008 - frozen
         batch_size: int = 16,
         clip_batch_size: int | None = None,
+        clip_share: float | None = None,
         min_pairs: int = 1,
         max_pairs: int = 8,
         eval_pairs: int = 4,
@@ -60,6 +65,7 @@ class EpisodeData(LightningDataModule):
         eval_batch_size: int = 16,
         seed: int = 0,
         workers: int = 0,
+        latents: str | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= min_pairs <= max_pairs:
@@ -67,13 +73,13 @@ class EpisodeData(LightningDataModule):
         self.tasks = [get_task(name) for name in tasks] if tasks else list(all_tasks().values())
         self.weights, self.source = weights or {}, source
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
-        self.clip_batch_size = clip_batch_size
+        self.clip_batch_size, self.clip_share = clip_batch_size, clip_share
         self.pairs, self.eval_pairs = (min_pairs, max_pairs), eval_pairs
         self.context, self.context_draws = context, context_draws
         self.val_samples, self.test_samples = val_samples, test_samples
         if test_samples is None and source.root is None:
             self.test_samples = TEST_SAMPLES
-        self.seed, self.workers = seed, workers
+        self.seed, self.workers, self.latents = seed, workers, latents
         self._check()
 
     def _check(self) -> None:
@@ -86,6 +92,8 @@ class EpisodeData(LightningDataModule):
                 "batch_size, clip_batch_size, eval_batch_size, context_draws, scenes, test_scenes, clips and "
                 "test_clips must be at least 1"
             )
+        if self.clip_share is not None and not 0 <= self.clip_share <= 1:
+            raise LavinditError(f"clip_share {self.clip_share} must lie between 0 and 1")
         names = [task.name for task in self.tasks]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -110,11 +118,38 @@ class EpisodeData(LightningDataModule):
                 raise LavinditError(f"data.weights: {name} has weight {weight}; weights are 0 or more")
         if not any(weights.values()):
             raise LavinditError("data.weights are 0 for all tasks; give one of them more")
+        if self.latents is not None:
+            self._check_latents(self.latents)
+
+    def _check_latents(self, folder: str) -> None:
+        """Refuse stored latents that are not what this training would make."""
+        config = self._latent_store(folder).description.config
+        if self.trainer is None:
+            return
+        check = getattr(self.trainer.lightning_module, "check_latents", None)
+        if check is None:
+            raise LavinditError("data.latents is for the training of a J-DiT; leave it out, a VAE trains on pictures")
+        check(folder, config)
+
+    def _latent_store(self, folder: str) -> LatentStore:
+        store = LatentStore(folder)
+        trained = [task for task in self.trained_tasks if task.name in self.training_weights()]
+        check_data(store.folder, store.description.config, trained, self.source, self.pairs[1])
+        return store
 
     @property
     def trained_tasks(self) -> list[Task]:
         """Tasks that are not held out."""
         return [task for task in self.tasks if not task.held_out]
+
+    def training_weights(self) -> dict[str, float]:
+        """Weight of each task that is trained, those of weight 0 left out."""
+        weights = {task.name: self.weights.get(task.name, 1.0) for task in self.trained_tasks}
+        return {name: weight for name, weight in weights.items() if weight > 0}
+
+    def training_makers(self) -> dict[str, EpisodeMaker]:
+        """Makers of training episodes, by task."""
+        return {task.name: EpisodeMaker(task, "train", self.source) for task in self.trained_tasks}
 
     def notes(self) -> list[str]:
         """What a reader of a test's figures must know besides: the data set's protocol, and what is not measured."""
@@ -129,7 +164,7 @@ class EpisodeData(LightningDataModule):
         )
         return [*sorted(protocols), *([missing] if lacking else [])]
 
-    def train_dataloader(self) -> DataLoader[EpisodeBatch]:
+    def train_dataloader(self) -> DataLoader[EpisodeBatch | LatentBatch]:
         """Endless stream; a resumed run goes on where it stopped."""
         rank, processes = self._place()
         quarter = max(1, self.batch_size // 4)
@@ -141,9 +176,12 @@ class EpisodeData(LightningDataModule):
             if used and size % processes:
                 raise LavinditError(f"{name} {size} cannot be shared evenly by {processes} processes")
         done = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready if self.trainer is not None else 0
-        makers = {task.name: EpisodeMaker(task, "train", self.source) for task in self.trained_tasks}
-        mixture = EpisodeMixture(makers, self.weights, *sizes, self.pairs, self.seed, rank, processes)
-        return self._loader(mixture, StreamSampler(done))
+        mixture = EpisodeMixture(
+            self.training_makers(), self.weights, *sizes, self.pairs, self.seed, rank, processes, self.clip_share
+        )
+        if self.latents is None:
+            return self._loader(mixture, StreamSampler(done))
+        return self._loader(LatentMixture(mixture, self._latent_store(self.latents)), StreamSampler(done))
 
     def val_dataloader(self) -> DataLoader[EpisodeBatch]:
         """All trained tasks, one after the other: their losses make one mean."""
@@ -162,8 +200,10 @@ class EpisodeData(LightningDataModule):
         """As `test_dataloader`, each query once."""
         return self._test_loaders(draws=1)
 
-    def transfer_batch_to_device(self, batch: EpisodeBatch, device, dataloader_idx: int) -> EpisodeBatch:
-        """Move the stacked pictures; the truth stays where metrics are computed."""
+    def transfer_batch_to_device(
+        self, batch: EpisodeBatch | LatentBatch, device, dataloader_idx: int
+    ) -> EpisodeBatch | LatentBatch:
+        """Move the stacked pictures or latents; the truth stays where metrics are computed."""
         return batch.to(device)
 
     def _place(self) -> tuple[int, int]:
@@ -174,7 +214,7 @@ class EpisodeData(LightningDataModule):
         maker = EpisodeMaker(task, split, self.source, parse_context(self.context or task.context))
         return EpisodeTest(maker, samples, self.eval_batch_size, self.eval_pairs, self.seed, draws)
 
-    def _loader(self, dataset: Dataset, sampler: Sampler[int]) -> DataLoader[EpisodeBatch]:
+    def _loader(self, dataset: Dataset, sampler: Sampler[int]) -> DataLoader:
         return DataLoader(
             dataset, batch_size=None, sampler=sampler, num_workers=self.workers, persistent_workers=self.workers > 0
         )

@@ -91,9 +91,11 @@ def _world(config: SourceConfig, split: str, clips: bool) -> WorldSource:
 
 
 @lru_cache(maxsize=16)
-def _photos(config: SourceConfig, split: str) -> PhotoSource:
+def photos_of(config: SourceConfig, split: str) -> PhotoSource:
+    """Crops of the photographs of a split, read once in a process."""
     folder = Path(config.photos) if config.photos else None
-    return PhotoSource(split, config.resolution, seed=config.seed, folder=folder, max_bad_share=config.max_bad_photos)
+    crops = config.scenes if split == "train" else config.test_scenes
+    return PhotoSource(split, config.resolution, crops, config.seed, folder, config.max_bad_photos)
 
 
 @lru_cache(maxsize=16)
@@ -128,7 +130,7 @@ def source_for(task: Task, split: str, config: SourceConfig) -> Source:
     elif source is None:
         source = _world(config, split, clips)
         if split == "train" and config.photo_share > 0 and not task.requires and not clips:
-            source = BlendedSource(source, _photos(config, split), config.photo_share, config.seed)
+            source = BlendedSource(source, photos_of(config, split), config.photo_share, config.seed)
     missing = task.requires - source.provides
     if missing:
         needs = f"task {task.name} requires {', '.join(sorted(missing))}, which"

@@ -1,6 +1,8 @@
 """What the VAE's and the J-DiT's training share: networks, optimizer, schedule, average, seeds, export."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +10,21 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.strategies import FSDPStrategy
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.tensor import DTensor
 
 from lavindit import __version__
 from lavindit.errors import LavinditError
+from lavindit.files import write_atomically
 from lavindit.flow import seed_from
 from lavindit.models import ModelBundle, save_model
-from lavindit.training.checkpoints import FORMAT, FORMAT_KEY
+from lavindit.training.checkpoints import FORMAT, FORMAT_KEY, last_checkpoint
 from lavindit.training.ema import EMA, averaged_copy
 from lavindit.training.parallel import shard
 from lavindit.training.schedule import TimeBudget, trapezoid
+from lavindit.types import EpisodeBatch, LatentBatch
 
 KIND_KEY = "lavindit_kind"
 STEPS_KEY = "lavindit_steps"
@@ -63,6 +69,7 @@ class TrainedModule(LightningModule):
         self.network = self.average = None
         self.ema: EMA | None = None
         self._validation: dict[str, tuple[Tensor | float, int]] = {}
+        self._batch: EpisodeBatch | LatentBatch | None = None
         self.trained_steps = self._average_updates = 0
         self.trained_tasks: list[str] | None = None
 
@@ -107,13 +114,35 @@ class TrainedModule(LightningModule):
         self.ema.updates = self._average_updates
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Seed what is drawn without a seed of its own: skipped sublayers."""
+        """Seed what is drawn without a seed of its own: skipped sublayers. Keep the batch, should it go wrong."""
+        self._batch = batch
         torch.manual_seed(seed_from("step", self.seed, self.micro_step, self.global_rank))
 
     @property
     def micro_step(self) -> int:
         """Number of the current batch, counted over all sittings."""
         return self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
+
+    def require_finite(self, value: Tensor, name: str) -> None:
+        """Stop the run before a number that is not finite gets into weights, average or checkpoint.
+
+        Args:
+            value: Scalar of this process; if one process has a bad one, all stop.
+            name: What it is, for the message.
+
+        Raises:
+            LavinditError: It is NaN or infinite; the batch lies in RUN/not_finite.
+        """
+        bad = not bool(torch.isfinite(value))
+        if not self.trainer.strategy.reduce_boolean_decision(bad, all=False):
+            return
+        run, step = Path(self.trainer.default_root_dir), self.trainer.global_step
+        saved = f"the batch of process {self.global_rank} is in {save_batch(self._batch, run, step, self.global_rank)}"
+        kept = last_checkpoint(run)
+        left = f"; {kept} is kept, and the same command goes on from it" if kept.exists() else ""
+        raise LavinditError(
+            f"the {name} of step {step} is not finite; {saved}{left}; lower the learning rate, or clip gradients"
+        )
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, and average the weights at once: a checkpoint is written before `on_train_batch_end` gets here."""
@@ -232,12 +261,16 @@ class TrainedModule(LightningModule):
             self.trainer.strategy.model.clip_grad_norm_(gradient_clip_val)  # pyright: ignore
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        found = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = nn.utils.get_total_norm(found)
+        self.require_finite(norm.full_tensor() if isinstance(norm, DTensor) else norm, "gradient")
 
-    def _rate(self, step: int) -> float:
+    def _rate(self, step: int, before: int = 0) -> float:
+        """Factor on the learning rate at a step of an optimizer that began `before` steps into the run."""
         trainer = self.trainer
         total = trainer.max_steps if trainer.max_steps and trainer.max_steps > 0 else 0
         clock = next((c for c in trainer.callbacks if isinstance(c, TimeBudget)), None)  # pyright: ignore
-        progress = max(step / total if total else 0.0, clock.progress if clock else 0.0)
+        progress = max((step + before) / total if total else 0.0, clock.progress if clock else 0.0)
         return trapezoid(progress, step, self.warmup_steps, self.decay_share)
 
 
@@ -247,3 +280,39 @@ def normal_rows(seeds: Sequence[int], shape: Sequence[int], device: torch.device
     return torch.stack(
         [torch.randn(tuple(shape), generator=generator.manual_seed(seed), device=device) for seed in seeds]
     )
+
+
+def check_start(folder: str, wanted: Any, found: Any, free: Collection[str]) -> None:
+    """Refuse to start from the weights of another network.
+
+    Args:
+        folder: The model directory, for the message.
+        wanted: Config of this run's network.
+        found: Config of the one in the directory.
+        free: Options that may differ, since the weights mean the same with either.
+
+    Raises:
+        LavinditError: They differ.
+    """
+    ours, theirs = asdict(wanted), asdict(found)
+    for name in ours:
+        if name not in free and ours[name] != theirs[name]:
+            raise LavinditError(
+                f"init_from {folder} has {name} {theirs[name]}, this config's network {ours[name]}; "
+                f"set model.init_args.network.{name}"
+            )
+
+
+def save_batch(batch: "EpisodeBatch | LatentBatch | None", run: Path, step: int, rank: int) -> Path:
+    """Write a batch to RUN/not_finite, for a person to look at: its tensors, and the names of its samples.
+
+    Raises:
+        LavinditError: The folder cannot be written.
+    """
+    path = run / "not_finite" / f"step_{step}_process_{rank}.safetensors"
+    assert batch is not None
+    pictures = batch.mean if isinstance(batch, LatentBatch) else batch
+    tensors = {"inputs": pictures.inputs, "targets": pictures.targets}
+    names = {"tasks": json.dumps(batch.tasks), "sample_ids": json.dumps(batch.sample_ids)}
+    write_atomically(path, save({name: value.cpu().contiguous() for name, value in tensors.items()}, metadata=names))
+    return path

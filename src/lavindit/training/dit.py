@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
+from lavindit.data.latents import LatentsConfig
 from lavindit.errors import LavinditError
 from lavindit.flow import interpolate, logit_normal_times, seed_from, shift_times, velocity
 from lavindit.inference.sampler import (
@@ -22,10 +23,11 @@ from lavindit.losses import flow_matching_loss
 from lavindit.models import STVAE, JDiT, JDiTConfig, ModelBundle, load_engine_model, load_model
 from lavindit.models.jdit import every_pair_layout, query_layout
 from lavindit.models.jdit.cost import forward_cost, training_flops
-from lavindit.training.base import TrainedModule
+from lavindit.training.base import TrainedModule, check_start
+from lavindit.training.latents import check_vae, latent_sizes, latents_of
 from lavindit.training.results import TestRecorder
 from lavindit.training.vae import default_optimizer
-from lavindit.types import EpisodeBatch, LatentEpisode
+from lavindit.types import EpisodeBatch, LatentBatch, LatentEpisode
 
 # What may differ from the network of `init_from`, since the weights mean the same with it.
 FREE_TO_CHANGE = {"context_attention", "drop_path"}
@@ -103,13 +105,7 @@ class DiTModule(TrainedModule):
         network = self.build_empty()
         if self.init_from is not None:
             _, start, info = load_engine_model(self.init_from)
-            wanted, found = asdict(self.network_config), asdict(start.config)
-            for name in wanted.keys() - FREE_TO_CHANGE:
-                if wanted[name] != found[name]:
-                    raise LavinditError(
-                        f"init_from {self.init_from} has {name} {found[name]}, this config's network {wanted[name]}; "
-                        f"set model.init_args.network.{name}"
-                    )
+            check_start(self.init_from, self.network_config, start.config, FREE_TO_CHANGE)
             network.load_state_dict(start.state_dict())
             # Who is tested without a checkpoint is this model; one that is loaded later says its own.
             self.trained_tasks, self.trained_steps = info.get("tasks"), int(info.get("steps", 0))
@@ -143,21 +139,30 @@ class DiTModule(TrainedModule):
             for block in cast(JDiT, self.network).blocks:
                 block.compile()
 
-    def training_step(self, batch: EpisodeBatch, batch_idx: int) -> Tensor:
-        """One step on a batch of episodes."""
+    def check_latents(self, folder: str, config: LatentsConfig) -> None:
+        """Refuse stored latents that this training cannot start from.
+
+        Raises:
+            LavinditError: They are of another VAE, or have no standard deviations where samples are wanted.
+        """
+        check_vae(folder, config, self.vae_path, self.posterior)
+
+    def training_step(self, batch: EpisodeBatch | LatentBatch, batch_idx: int) -> Tensor:
+        """One step on a batch of episodes, or of their latents."""
         assert self.network is not None
         seeds = [seed_from("train", self.seed, number) for number in batch.numbers]
         drops = self._drops(batch.numbers)
         losses = self.losses(self.network, self._encode(batch, self.micro_step), seeds, drops)
+        loss = losses.mean()
+        self.require_finite(loss, "loss")
         self.log_training(losses, batch.tasks)
-        return losses.mean()
+        return loss
 
-    def step_cost(self, batch: EpisodeBatch) -> tuple[int, int, float]:
+    def step_cost(self, batch: EpisodeBatch | LatentBatch) -> tuple[int, int, float]:
         """Episodes, tokens and model FLOPs of a training step on a batch, for `Throughput`."""
         config, episodes = self.network_config, len(batch)
-        frames_in, frames_out = (1 + (part.shape[3] - 1) // 4 for part in (batch.inputs, batch.targets))
-        pairs = batch.inputs.shape[1] - 1
-        tokens = batch.inputs.shape[4] * batch.inputs.shape[5] // (8 * config.patch) ** 2
+        pairs, frames_in, frames_out, pixels = latent_sizes(batch)
+        tokens = pixels // config.patch**2
         context = pairs * (frames_in + frames_out) + frames_in
         if self.targets == "every_pair":
             layout = every_pair_layout(pairs, frames_in, frames_out, self.noisy_copies)
@@ -204,7 +209,9 @@ class DiTModule(TrainedModule):
         return answer_batch(self.frozen_vae(), self.averaged(), batch, self.sampling, self.vae_chunk)
 
     @torch.no_grad()
-    def _encode(self, batch: EpisodeBatch, seed: int) -> LatentEpisode:
+    def _encode(self, batch: EpisodeBatch | LatentBatch, seed: int) -> LatentEpisode:
+        if isinstance(batch, LatentBatch):
+            return latents_of(batch, self.posterior, seed)
         return encode_batch(self.frozen_vae(), batch, self.posterior, seed, self.vae_chunk)
 
     def _drops(self, numbers: Sequence[int]) -> "Drops":
