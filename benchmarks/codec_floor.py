@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from codec_floor_metrics import NarrowPck, OneClassPanoptic, UnalignedDepth
+from codec_floor_metrics import NarrowPck, UnalignedDepth
 from lavindit.codecs import BoxesCodec, FlowCodec, MaskCodec, PaletteCodec
 from lavindit.codecs.base import Codec
 from lavindit.data.readers import Reader, open_layout
@@ -31,7 +31,14 @@ from lavindit.data.readers.coco import PARTS
 from lavindit.data.readers.coco_files import read_annotations
 from lavindit.errors import LavinditError
 from lavindit.files import write_atomically
-from lavindit.metrics import BoxMetric, ForegroundMetric, JoinedMetric, RowMetric, VideoMaskMetric
+from lavindit.metrics import (
+    BoxMetric,
+    ForegroundMetric,
+    InstanceQualityMetric,
+    JoinedMetric,
+    RowMetric,
+    VideoMaskMetric,
+)
 from lavindit.pictures import load_picture, save_picture
 from lavindit.report import current_commit, describe_machine
 from lavindit.task import Task, get_task
@@ -255,7 +262,9 @@ def run_studies(root: Path) -> dict[str, dict[str, Figures]]:
         "optical_flow_estimation": lambda: study_task(
             "optical_flow_estimation", root / "flyingchairs", "flyingchairs", sizes[:2]
         ),
-        "instance_segmentation": lambda: study_task("instance_segmentation", coco, "coco", sizes, OneClassPanoptic),
+        "instance_segmentation": lambda: study_task(
+            "instance_segmentation", coco, "coco", sizes, InstanceQualityMetric
+        ),
         "panoptic_segmentation": lambda: study_task(
             "panoptic_segmentation", root / "coco_panoptic", "coco_panoptic", sizes
         ),

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lavindit.metrics import PanopticMetric, RowMetric
+from lavindit.metrics import RowMetric
 from lavindit.metrics.functional.instances import pair_one_to_one
 from lavindit.metrics.functional.keypoints import (
     AREA_OF_BOX,
@@ -15,7 +15,6 @@ from lavindit.metrics.functional.keypoints import (
     joint_extents,
     object_keypoint_similarity,
 )
-from lavindit.metrics.functional.panoptic import panoptic_quality
 
 
 class UnalignedDepth(RowMetric):
@@ -30,22 +29,6 @@ class UnalignedDepth(RowMetric):
         error = (answer - truth).abs()
         near = torch.maximum(answer / truth, truth / answer) < 1.25
         return torch.stack([(error / truth).mean(), near.double().mean(), error.square().mean().sqrt()])
-
-
-class OneClassPanoptic(PanopticMetric):
-    """Panoptic quality of things, all of one class, against the background; the background's own is left out."""
-
-    def __init__(self) -> None:
-        super().__init__(things=(1,), stuff=(2,))
-
-    def score(self, answer: Tensor, truth: Tensor, valid: Tensor, meta: Mapping[str, Any]) -> Tensor:
-        """Ids [1, T, H, W] -> [8]."""
-        answer, truth = (torch.cat([torch.where(ids > 0, 1.0, 2.0), ids]) for ids in (answer, truth))
-        return super().score(answer, truth, valid, meta)
-
-    def reduce(self, rows: Tensor) -> dict[str, Tensor]:
-        """Rows -> figures in %."""
-        return dict(zip(self.names, 100 * panoptic_quality(rows.nansum(dim=0).reshape(-1, 4))[0], strict=True))
 
 
 class NarrowPck(RowMetric):

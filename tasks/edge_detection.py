@@ -19,6 +19,7 @@ class EdgeDetection(Task):
     name = "edge_detection"
     version = 1
     summary = "Draw the Canny edges of a picture, white on black."
+    pictures = "edges"
     columns = (Column("f_score", "1", "max", headline=True), Column("mse", "1", "min"))
     protocol = (
         "Truth: Canny on BT.601 luma, sigma 1, thresholds 0.1 and 0.2. "

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lavindit.codecs import DepthCodec, KeypointsCodec, PaletteCodec
 from lavindit.errors import LavinditError
-from lavindit.metrics import DepthMetric, InstanceMetric, KeypointMetric
+from lavindit.metrics import DepthMetric, InstanceMetric, InstanceQualityMetric, KeypointMetric
 from lavindit.task import get_task
 from lavindit.types import Pair, Scene
 
@@ -72,7 +72,7 @@ def test_a_codec_that_merges_colours_is_found_out(floor, metrics) -> None:
     figures = {}
     for name, codec in (("good", good), ("bad", bad)):
         cases = floor.map_cases(codec, [(ids, everywhere(ids))])
-        figures[name] = floor.measure(cases, metrics.OneClassPanoptic(), InstanceMetric(by_class=False))
+        figures[name] = floor.measure(cases, InstanceQualityMetric(), InstanceMetric(by_class=False))
     assert figures["good"]["pq_percent"] == figures["good"]["ap_percent"] == figures["good"]["mbo_percent"] == 100
     # Of 16 true things 14 are found; the merged one overlaps its two by half, which is no match.
     assert figures["bad"]["pq_percent"] == pytest.approx(100 * 14 / (14 + 0.5 + 1))
@@ -94,7 +94,7 @@ def test_things_that_spill_into_the_background_lose_quality(metrics) -> None:
     truth[..., :4] = 1
     answer = torch.zeros_like(truth)
     answer[..., :6] = 1
-    metric = metrics.OneClassPanoptic()
+    metric = InstanceQualityMetric()
     metric.update(answer, truth, everywhere(truth), 0)
     assert float(metric.compute()["pq"]) == pytest.approx(100 * 4 / 6)
     metric.reset()

@@ -168,7 +168,7 @@ class TestSchema:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"schema": 2}, "schema is 2, this version of lavindit reads schema 1"),
+            ({"schema": 3}, "schema is 3, this version of lavindit reads schema 1 and 2"),
             ({"schema": None}, "schema is None"),
             ({"seed": "7"}, "RunResult.seed must be a whole number, not '7'"),
             ({"tasks": {}}, "RunResult.tasks must be a list"),

@@ -15,10 +15,11 @@ from lavindit.metrics.instances import DetectionMetric, InstanceMetric
 from lavindit.metrics.joined import JoinedMetric
 from lavindit.metrics.keypoints import KeypointMetric
 from lavindit.metrics.normals import NormalMetric
-from lavindit.metrics.panoptic import PanopticMetric
+from lavindit.metrics.panoptic import InstanceQualityMetric, PanopticMetric
 from lavindit.metrics.perceptual import DistributionMetric, PerceptualMetric, PerceptualProxyMetric
 from lavindit.metrics.pictures import PICTURE_FIGURES, PictureMetric
 from lavindit.metrics.restoration import RestorationMetric
+from lavindit.metrics.temporal import TemporalMetric
 from lavindit.metrics.video_masks import VideoMaskMetric
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "FlowMetric",
     "ForegroundMetric",
     "InstanceMetric",
+    "InstanceQualityMetric",
     "JoinedMetric",
     "KeypointMetric",
     "NormalMetric",
@@ -41,6 +43,7 @@ __all__ = [
     "PictureMetric",
     "RestorationMetric",
     "RowMetric",
+    "TemporalMetric",
     "VideoMaskMetric",
     "get_metric",
 ]
@@ -52,6 +55,7 @@ METRICS: dict[str, Callable[..., RowMetric]] = {
     "edges": EdgeMetric,
     "flow": FlowMetric,
     "foreground": ForegroundMetric,
+    "instance_quality": InstanceQualityMetric,
     "instances": InstanceMetric,
     "keypoints": KeypointMetric,
     "normals": NormalMetric,
@@ -60,6 +64,7 @@ METRICS: dict[str, Callable[..., RowMetric]] = {
     "perceptual_proxy": PerceptualProxyMetric,
     "pictures": PictureMetric,
     "restoration": RestorationMetric,
+    "temporal": TemporalMetric,
     "video_masks": VideoMaskMetric,
 }
 

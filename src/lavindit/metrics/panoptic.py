@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lavindit.metrics.base import RowMetric
@@ -44,3 +45,24 @@ class PanopticMetric(RowMetric):
 
     def _row_width(self) -> int:
         return 4 * (len(self.things) + len(self.stuff))
+
+
+class InstanceQualityMetric(PanopticMetric):
+    """Panoptic quality of things, all of one class, each a segment of an id map.
+
+    The background is a segment, too, which an answer may match, but its quality is left out. A clip's id is one
+    segment in space and time.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(things=(1,), stuff=(2,))
+
+    def score(self, answer: Tensor, truth: Tensor, valid: Tensor, meta: Mapping[str, Any]) -> Tensor:
+        """Ids [1, T, H, W], 0 for none -> [8]; see `panoptic_counts`."""
+        answer, truth = (torch.cat([torch.where(ids > 0, 1.0, 2.0), ids]) for ids in (answer, truth))
+        return super().score(answer, truth, valid, meta)
+
+    def reduce(self, rows: Tensor) -> dict[str, Tensor]:
+        """Rows -> figures in %, of the things alone."""
+        counts = rows.nansum(dim=0).reshape(-1, 4)
+        return dict(zip(self.names, 100 * panoptic_quality(counts)[0], strict=True))

@@ -1,14 +1,13 @@
 """The result as one HTML file that needs nothing else: no script, no outside address, pictures inlined."""
 
-import base64
-import io
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from PIL import Image
-
 from lavindit.report import wording
+from lavindit.report.html_parts import make_badge, make_table, show_picture
+from lavindit.report.html_vae import render_latent_cost
+from lavindit.report.latent_cost import describe_latent_cost
 from lavindit.report.schema import (
     BASELINES,
     MEAN_TARGET,
@@ -22,8 +21,6 @@ from lavindit.report.schema import (
 )
 from lavindit.report.style import CSS
 
-SMALL_PX = 112  # a picture with a shorter side up to this is enlarged by a whole factor, unsmoothed
-LARGE_PX = 256  # and a larger one is shown at most this high
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 HEADER = ("Metric", "Answer", "Nearest target", "Mean target", "Unchanged query", "Ceiling")
 
@@ -32,12 +29,17 @@ def render_html(result: RunResult, run_dir: Path) -> str:
     """The whole of report.html; `run_dir` is what the paths of the pictures are relative to."""
     name = escape(str(result.model.get("name", "")))
     title = f"Test report: {name}" if name else "Test report"
+    if result.modalities:
+        lead, findings = describe_latent_cost(result), render_latent_cost(result, run_dir)
+    else:
+        lead = wording.describe_run(result)
+        findings = [_overview(result.tasks)] if result.tasks else []
+        findings += [_task(task, number, run_dir) for number, task in enumerate(result.tasks)]
     body = [
-        f'<h1>{title}</h1><p class="lead">{escape(wording.describe_run(result))}</p>',
+        f'<h1>{title}</h1><p class="lead">{escape(lead)}</p>',
         *(f'<p class="note">{escape(note)}</p>' for note in result.notes),
         _facts(result),
-        *([_overview(result.tasks)] if result.tasks else []),
-        *(_task(task, number, run_dir) for number, task in enumerate(result.tasks)),
+        *findings,
         *([_applications(result.applications, run_dir)] if result.applications else []),
     ]
     return "\n".join(
@@ -73,7 +75,7 @@ def _facts(result: RunResult) -> str:
 def _overview(tasks: Sequence[TaskResult]) -> str:
     rows = []
     for number, task in enumerate(tasks):
-        held_out = f" {_badge('held out', '')}" if task.held_out else ""
+        held_out = f" {make_badge('held out', '')}" if task.held_out else ""
         metric = escape(wording.format_metric(task.headline))
         rows.append(
             f'<tr><th scope="row"><a href="#task-{number}">{escape(task.task)}</a>'
@@ -83,20 +85,10 @@ def _overview(tasks: Sequence[TaskResult]) -> str:
     legend = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in wording.LEGEND.items())
     header = ("Task", "Verdict", *HEADER[1:], "Queries", "s / query")
     return (
-        f'<section class="card overview"><h2>All tasks</h2>{_table(header, rows)}'
+        f'<section class="card overview"><h2>All tasks</h2>{make_table(header, rows)}'
         '<p class="small">↑ higher is better, ↓ lower is better. Below a baseline: by how much the answer is '
         f"better (+) or worse (-).</p><details><summary>What the columns mean</summary><dl>{legend}</dl></details>"
         "</section>"
-    )
-
-
-def _table(header: Sequence[str], rows: Sequence[str]) -> str:
-    """A table that scrolls by itself where the window is too narrow for it."""
-    first, *others = (escape(name) for name in header)
-    cells = f'<th scope="col" class="left">{first}</th>' + "".join(f'<th scope="col">{name}</th>' for name in others)
-    return (
-        f'<div class="scroll" tabindex="0" role="group" aria-label="Table"><table><thead><tr>{cells}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
@@ -117,21 +109,17 @@ def _figures(figures: Sequence[Figure]) -> str:
         f"{escape(wording.format_metric(figure))}</th>{_cells(figure)}</tr>"
         for figure in figures
     ]
-    return _table(HEADER, rows)
-
-
-def _badge(text: str, kind: str) -> str:
-    return f'<span class="badge {kind}">{escape(text)}</span>'
+    return make_table(HEADER, rows)
 
 
 def _verdict(task: TaskResult) -> str:
     verdict = wording.judge(task)
-    warning = f" {_badge('not the query', 'one')}" if wording.loses_to_query(task) else ""
-    return _badge(wording.VERDICT_NAMES[verdict], verdict) + warning
+    warning = f" {make_badge('not the query', 'one')}" if wording.loses_to_query(task) else ""
+    return make_badge(wording.VERDICT_NAMES[verdict], verdict) + warning
 
 
 def _task(task: TaskResult, number: int, run_dir: Path) -> str:
-    held_out = f" {_badge('held out', '')}" if task.held_out else ""
+    held_out = f" {make_badge('held out', '')}" if task.held_out else ""
     protocol = (
         f"<details><summary>Protocol, version {task.version}</summary><p>{escape(task.protocol)}</p></details>"
         if task.protocol
@@ -202,7 +190,7 @@ def _strip(strip: Strip, task: str, caption: str, run_dir: Path) -> str:
     arrow = '<span class="arrow" aria-hidden="true">→</span>'
 
     def show(label: str, path: str, kind: str = "") -> str:
-        return _picture(run_dir, path, label, f"{task}, {strip.sample_id}: {label}", kind)
+        return show_picture(run_dir, path, label, f"{task}, {strip.sample_id}: {label}", kind)
 
     groups = [
         f'<div class="group">{show(f"input {number}", source)}{arrow}{show(f"target {number}", target)}</div>'
@@ -215,33 +203,3 @@ def _strip(strip: Strip, task: str, caption: str, run_dir: Path) -> str:
         f'<figure class="strip"><figcaption>{escape(caption)}</figcaption>'
         f'<div class="pictures">{"".join(groups)}</div></figure>'
     )
-
-
-def _picture(run_dir: Path, path: str, label: str, alt: str, kind: str) -> str:
-    loaded = _load(run_dir, path)
-    if loaded is None:
-        image = f'<span class="missing" role="img" aria-label="{escape(alt)} (missing)">missing</span>'
-    else:
-        content, width, height = loaded
-        short = min(width, height)
-        factor = round(128 / short) if short <= SMALL_PX else min(1.0, LARGE_PX / height)
-        pixelated = ' class="pixelated"' if short <= SMALL_PX else ""
-        image = (
-            f'<img{pixelated} src="data:image/png;base64,{base64.b64encode(content).decode()}" alt="{escape(alt)}" '
-            f'width="{max(1, round(width * factor))}" height="{max(1, round(height * factor))}">'
-        )
-    return f'<div class="picture {kind}">{escape(label)}{image}</div>'
-
-
-def _load(run_dir: Path, path: str) -> tuple[bytes, int, int] | None:
-    """Content and size of a picture of the run; None if it is missing, broken or outside the run folder."""
-    root = run_dir.resolve()
-    try:
-        file = (root / path).resolve()
-        if not file.is_relative_to(root):
-            return None
-        content = file.read_bytes()
-        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-            return content, image.width, image.height
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None

@@ -6,19 +6,28 @@ from typing import Any
 from urllib.parse import quote
 
 from lavindit.report import wording
+from lavindit.report.latent_cost import (
+    LEGEND,
+    Cell,
+    describe_latent_cost,
+    describe_picture,
+    name_of,
+    parts_of,
+    tables_of,
+)
 from lavindit.report.schema import BASELINES, Application, Figure, RunResult, Strip, TaskResult
 
 
 def render_markdown(result: RunResult) -> str:
     """The whole of report.md."""
-    blocks = [
-        "# Test report",
-        escape(wording.describe_run(result)),
-        *([_overview(result.tasks)] if result.tasks else []),
-        *(f"> {escape(note)}" for note in result.notes),
-    ]
-    for task in result.tasks:
-        blocks += _task(task)
+    notes = [f"> {escape(note)}" for note in result.notes]
+    if result.modalities:
+        blocks = ["# Test report", escape(describe_latent_cost(result)), *notes, *_latent_cost(result)]
+    else:
+        overview = [_overview(result.tasks)] if result.tasks else []
+        blocks = ["# Test report", escape(wording.describe_run(result)), *overview, *notes]
+        for task in result.tasks:
+            blocks += _task(task)
     if result.applications:
         blocks.append("## Answers on other pictures")
         for application in result.applications:
@@ -65,6 +74,27 @@ def _figures(figures: Sequence[Figure]) -> str:
     for figure, row in zip(figures, rows, strict=True):
         row[0] = f"**{row[0]}**" if figure.headline else row[0]
     return _table(header, rows)
+
+
+def _latent_cost(result: RunResult) -> list[str]:
+    """Tables of a VAE's test, what their columns mean, and examples."""
+    blocks = []
+    for table in tables_of(result, every_figure=True):
+        rows = [[_cell(cell) for cell in row] for row in table.rows]
+        blocks += [f"## {table.title}", _table([escape(name) for name in table.header], rows)]
+    blocks.append("\n".join(f"- **{name}**: {escape(meaning)}" for name, meaning in LEGEND.items()))
+    for modality in result.modalities:
+        if modality.pictures:
+            blocks.append(f"## Pictures: {escape(name_of(modality))}")
+        for picture in modality.pictures:
+            parts, sample = parts_of(picture), escape(picture.sample_id)
+            images = [f"![{name} of {sample}]({quote(path)})" for name, path in parts]
+            blocks += [escape(describe_picture(picture)), _table([name for name, _ in parts], [images], len(parts))]
+    return blocks
+
+
+def _cell(cell: Cell) -> str:
+    return escape(f"{cell.text} ({cell.small})" if cell.small else cell.text)
 
 
 def _task(task: TaskResult) -> list[str]:

@@ -1,16 +1,15 @@
 """The result of a test run: result.json is the source of truth, every page is rendered from it."""
 
 import json
-import math
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, ClassVar, Literal, Self, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Self
 
 from lavindit.errors import LavinditError
 from lavindit.files import write_atomically
+from lavindit.report.records import Record, finite
 
-SCHEMA = 1
+SCHEMA = 2
 RESULT_NAME = "result.json"
 
 NEAREST_TARGET = "nearest_target"
@@ -18,22 +17,9 @@ MEAN_TARGET = "mean_target"
 QUERY = "query"
 BASELINES = (NEAREST_TARGET, MEAN_TARGET, QUERY)
 
-
-class Record:
-    """What the dataclasses of this file share: to JSON and back."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The record as what `json` can write: dicts, lists, str, int, float, bool, None."""
-        return cast(dict[str, Any], _plain(self))
-
-    @classmethod
-    def from_json(cls, data: Any) -> Self:
-        """The record that `to_json` wrote; fields it does not know are ignored.
-
-        Raises:
-            LavinditError: A field is missing or has another type; the message says where.
-        """
-        return _build(cls, data, cls.__name__)
+CODEC = "codec"
+PCA_MIXTURE = "pca_mixture"
+PCA_OWN = "pca_own"
 
 
 @dataclass(frozen=True)
@@ -47,13 +33,16 @@ class Figure(Record):
         unit: Unit, "1" for none.
         direction: "min" where smaller is better, "max" where larger is.
         headline: The figure that the task is judged by first.
-        answer: Mean over the queries, and over the draws of context.
+        answer: Mean over the queries, and over the draws of context. In the test of a VAE: of the truth through it.
         stderr: Standard error of `answer` over the queries.
         baselines: Same metric for "nearest_target" (the target of the context pair whose input is nearest to
             the query), "mean_target" (the mean of the context targets) and "query" (the query unchanged; only
-            where input and target are comparable).
+            where input and target are comparable). In the test of a VAE: "codec" (the truth through the codec and
+            back; left out where the picture is the truth), or for a modality "pca_mixture" and "pca_own", see
+            `ModalityResult`.
         ceiling: Same metric for the truth through the VAE and back.
         draw_std: Standard deviation of `answer` from one draw of context (and noise) to another; None for one draw.
+        std: Standard deviation over the samples; None where the figure is no mean over them, or it is not known.
     """
 
     metric: str
@@ -65,11 +54,12 @@ class Figure(Record):
     baselines: dict[str, float | None] = field(default_factory=dict)
     ceiling: float | None = None
     draw_std: float | None = None
+    std: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("answer", "stderr", "draw_std", "ceiling"):
-            object.__setattr__(self, name, _finite(getattr(self, name)))
-        object.__setattr__(self, "baselines", {key: _finite(value) for key, value in self.baselines.items()})
+        for name in ("answer", "stderr", "draw_std", "ceiling", "std"):
+            object.__setattr__(self, name, finite(getattr(self, name)))
+        object.__setattr__(self, "baselines", {key: finite(value) for key, value in self.baselines.items()})
 
     def margin(self, baseline: str) -> float | None:
         """By how much the answer is better than the baseline, in `unit`: negative when worse, None if unknown."""
@@ -134,7 +124,7 @@ class TaskResult(Record):
     draws: int = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "seconds_per_query", _finite(self.seconds_per_query))
+        object.__setattr__(self, "seconds_per_query", finite(self.seconds_per_query))
         headlines = sum(figure.headline for figure in self.figures)
         if headlines != 1:
             raise ValueError(f"task {self.task} has {headlines} headline figures, it needs exactly 1")
@@ -151,6 +141,59 @@ class TaskResult(Record):
     def margin(self, baseline: str) -> float | None:
         """By how much it is, in the unit of the headline metric: negative when worse, None if unknown."""
         return self.headline.margin(baseline)
+
+
+@dataclass(frozen=True)
+class Reconstruction(Record):
+    """A picture beside what the VAE made of it; every path is that of a PNG file, relative to the run folder.
+
+    Attributes:
+        truth: The picture; of a clip a strip of frames.
+        rebuilt: The picture through the VAE.
+        error: Their absolute difference, amplified `gain` times and cut off at 1.
+        sample_id: Name of the query that it belongs to.
+        psnr: PSNR of this picture in dB.
+        gain: How many times the error is amplified.
+    """
+
+    truth: str
+    rebuilt: str
+    error: str
+    sample_id: str
+    psnr: float | None
+    gain: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "psnr", finite(self.psnr))
+
+
+@dataclass(frozen=True)
+class ModalityResult(Record):
+    """What the latent space costs pictures of one kind.
+
+    The figures compare the pictures with themselves through the VAE. Their baselines are "pca_mixture" and "pca_own":
+    the principal components of 8x8 blocks, as many as the latent has channels, fitted on training pictures of the
+    mixture, or on those of this modality alone.
+
+    Attributes:
+        modality: What the pictures show, e.g. "depth".
+        frames: Frames of each: 1 for images.
+        n: Number of pictures or clips, each counted once however often it comes.
+        figures: PSNR first.
+        pictures: Examples.
+        tasks: Whose inputs or targets they are; empty for photographs, which are asked for apart.
+    """
+
+    modality: str
+    frames: int
+    n: int
+    figures: list[Figure]
+    pictures: list[Reconstruction] = field(default_factory=list)
+    tasks: list[str] = field(default_factory=list)
+
+    def figure(self, metric: str) -> Figure | None:
+        """The figure of that metric, if it was measured."""
+        return next((figure for figure in self.figures if figure.metric == metric), None)
 
 
 @dataclass(frozen=True)
@@ -172,7 +215,7 @@ class Application(Record):
     figures: list[Figure] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "seconds", _finite(self.seconds))
+        object.__setattr__(self, "seconds", finite(self.seconds))
 
 
 @dataclass(frozen=True)
@@ -192,10 +235,11 @@ class RunResult(Record):
         tasks: One result a task.
         applications: Answers on a person's own pictures.
         notes: What a reader must know besides; one sentence each.
-        schema: Version of this format.
+        modalities: What the latent space costs, in the test of a VAE; empty in that of a J-DiT.
+        schema: Version of this format. 1 had no `modalities`, and figures no `std`.
     """
 
-    known_schema: ClassVar[int] = SCHEMA
+    known_schemas: ClassVar[tuple[int, ...]] = (1, SCHEMA)
 
     lavindit_version: str
     command: str
@@ -209,6 +253,7 @@ class RunResult(Record):
     tasks: list[TaskResult]
     applications: list[Application] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    modalities: list[ModalityResult] = field(default_factory=list)
     schema: int = SCHEMA
 
     def to_json(self) -> dict[str, Any]:
@@ -217,22 +262,23 @@ class RunResult(Record):
 
     @classmethod
     def from_json(cls, data: Any) -> Self:
-        """The run that `to_json` wrote.
+        """The run that `to_json` wrote, in the current schema whichever it was written in.
 
         Raises:
-            LavinditError: The schema is not the known one, or a field is missing or has another type.
+            LavinditError: The schema is not a known one, or a field is missing or has another type.
         """
         schema = data.get("schema") if isinstance(data, dict) else None
-        if schema != cls.known_schema or isinstance(schema, bool):
-            raise LavinditError(f"schema is {schema!r}, this version of lavindit reads schema {cls.known_schema}")
-        return super().from_json(data)
+        if schema not in cls.known_schemas or isinstance(schema, bool):
+            known = " and ".join(map(str, cls.known_schemas))
+            raise LavinditError(f"schema is {schema!r}, this version of lavindit reads schema {known}")
+        return super().from_json({**data, "schema": SCHEMA})
 
 
 def read_result(path: Path | str) -> RunResult:
     """Read a result file.
 
     Raises:
-        LavinditError: The file is missing, is no JSON, or is no result of the known schema.
+        LavinditError: The file is missing, is no JSON, or is no result of a known schema.
     """
     path = Path(path)
     try:
@@ -258,75 +304,3 @@ def write_result(result: RunResult, path: Path | str) -> None:
     """
     text = json.dumps(result.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
     write_atomically(Path(path), (text + "\n").encode("utf-8", "replace"))
-
-
-def _finite(value: float | None) -> float | None:
-    """A Python float, or None for what is missing, NaN or infinite; takes NumPy and torch scalars too."""
-    return None if value is None or not math.isfinite(value) else float(value)
-
-
-def _plain(value: Any) -> Any:
-    """Anything as what `json` can write; what it cannot is written as text."""
-    if is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if value is None or isinstance(value, bool | str):
-        return value
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        return _finite(value)
-    item = getattr(value, "item", None)  # NumPy and torch scalars
-    return _plain(item()) if callable(item) and getattr(value, "ndim", 1) == 0 else str(value)
-
-
-def _build(kind: Any, data: Any, where: str) -> Any:
-    """The value of type `kind` that `data`, as `json` reads it, stands for; `where` names it in an error."""
-    origin, arguments = get_origin(kind), get_args(kind)
-    if is_dataclass(kind):
-        return _build_record(cast(type[Record], kind), data, where)
-    if origin in (Union, UnionType):  # only "X | None" occurs
-        return None if data is None else _build(next(a for a in arguments if a is not NoneType), data, where)
-    if origin is Literal:
-        _require(data in arguments, where, f"one of {', '.join(map(str, arguments))}", data)
-        return data
-    if origin is list:
-        _require(isinstance(data, list), where, "a list", data)
-        return [_build(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(data)]
-    if origin is tuple:
-        _require(isinstance(data, list) and len(data) == len(arguments), where, f"a list of {len(arguments)}", data)
-        return tuple(_build(a, item, f"{where}[{i}]") for i, (a, item) in enumerate(zip(arguments, data, strict=True)))
-    if origin is dict:
-        _require(isinstance(data, dict), where, "an object", data)
-        return {key: _build(arguments[1], item, f"{where}.{key}") for key, item in data.items()}
-    if kind is float:
-        _require(isinstance(data, int | float) and not isinstance(data, bool), where, "a number", data)
-        return float(data)
-    if kind in (int, str, bool):
-        _require(type(data) is kind, where, {int: "a whole number", str: "a text", bool: "true or false"}[kind], data)
-    return data
-
-
-def _build_record(kind: type[Record], data: Any, where: str) -> Any:
-    _require(isinstance(data, dict), where, "an object", data)
-    hints = get_type_hints(kind)
-    values: dict[str, Any] = {}
-    for f in fields(cast(Any, kind)):
-        if f.name in data:
-            values[f.name] = _build(hints[f.name], data[f.name], f"{where}.{f.name}")
-        elif f.default is MISSING and f.default_factory is MISSING:
-            raise LavinditError(f"{where}.{f.name} is missing")
-    try:
-        return kind(**values)
-    except ValueError as error:
-        raise LavinditError(f"{where}: {error}") from error
-
-
-def _require(condition: bool, where: str, expected: str, found: Any) -> None:
-    if not condition:
-        shown = repr(found)
-        shown = shown if len(shown) <= 40 else shown[:37] + "..."
-        raise LavinditError(f"{where} must be {expected}, not {shown}")

@@ -6,6 +6,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lavindit.report import wording
+from lavindit.report.latent_cost import Table as PlainTable
+from lavindit.report.latent_cost import describe_latent_cost, tables_of
 from lavindit.report.schema import MEAN_TARGET, NEAREST_TARGET, QUERY, Figure, RunResult, TaskResult
 
 NAME_WIDTH = 18
@@ -14,6 +16,41 @@ NAME_WIDTH = 18
 def print_result(result: RunResult, console: Console | None = None) -> None:
     """Print the table and how to read it."""
     console = console or Console()
+    if result.modalities:
+        _print_latent_cost(result, console)
+    else:
+        _print_tasks(result, console)
+    for note in result.notes:
+        console.print(Text(f"Note: {note}"))
+
+
+def _print_latent_cost(result: RunResult, console: Console) -> None:
+    for table in tables_of(result, every_figure=False):
+        console.print(Text(table.title, style="bold"))
+        console.print(_plain_table(table))
+    console.print(Text(describe_latent_cost(result)))
+    console.print(
+        Text(
+            "↑ higher is better, ↓ lower is better. ± standard error over pictures, in brackets their standard "
+            "deviation. PCA: as many principal components of 8x8 blocks, and by how much the VAE is better (+) or "
+            "worse (-).",
+            style="dim",
+        )
+    )
+
+
+def _plain_table(content: PlainTable) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for place, name in enumerate(content.header):
+        left = place == 0 or name == "Metric"
+        table.add_column(name, justify="left" if left else "right", overflow="fold", max_width=26)
+    for row in content.rows:
+        styles = {True: "green", False: "red", None: "dim"}
+        table.add_row(*(_stack(Text(cell.text), Text(cell.small, style=styles[cell.good])) for cell in row))
+    return table
+
+
+def _print_tasks(result: RunResult, console: Console) -> None:
     if result.tasks:
         console.print(render_table(result))
     console.print(Text(wording.describe_run(result)))
@@ -26,8 +63,6 @@ def print_result(result: RunResult, console: Console | None = None) -> None:
                 style="dim",
             )
         )
-    for note in result.notes:
-        console.print(Text(f"Note: {note}"))
 
 
 def render_table(result: RunResult) -> Table:

@@ -46,6 +46,8 @@ class Task(ABC):
         version: Raised whenever the task's figures change for the same answers.
         summary: One sentence for tables and pages.
         modality: "image" or "video": whether answers are clips.
+        pictures: What its targets are called in the report of a VAE, which scores pictures of one kind together; "":
+            as its codec's pictures are.
         requires: Fields of `Scene` that `make_pair` reads besides rgb.
         columns: The figures of its report; their names are the metric's keys. Where the weights that one needs are
             missing it is left out, and the next one takes over as headline.
@@ -61,6 +63,7 @@ class Task(ABC):
     version: ClassVar[int]
     summary: ClassVar[str]
     modality: ClassVar[Literal["image", "video"]] = "image"
+    pictures: ClassVar[str] = ""
     requires: ClassVar[frozenset[str]] = frozenset()
     columns: ClassVar[tuple[Column, ...]]
     held_out: ClassVar[bool] = False

@@ -14,7 +14,7 @@ from lavindit import __version__
 from lavindit.data.world import WORLD_VERSION
 from lavindit.inference.scorer import TaskScorer
 from lavindit.report import current_command, current_commit, describe_machine
-from lavindit.report.schema import RESULT_NAME, RunResult, write_result
+from lavindit.report.schema import RESULT_NAME, RunResult, TaskResult, write_result
 from lavindit.task import Task
 from lavindit.types import EpisodeBatch
 
@@ -45,14 +45,9 @@ class TestRecorder:
         self.data: Any = module.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         self.run = Path(module.trainer.default_root_dir)
         self.scorers: dict[str, TaskScorer] = {
-            task.name: TaskScorer(task, draws=self.data.context_draws, held_out=self._held_out(task))
+            task.name: TaskScorer(task, draws=self.data.context_draws, held_out=is_held_out(module, task))
             for task in self.data.tasks
         }
-
-    def _held_out(self, task: Task) -> bool:
-        """Whether the model never trained on a task, as far as its checkpoint tells."""
-        known = self.module.trained_tasks
-        return task.held_out or (known is not None and task.name not in known)
 
     @contextmanager
     def clock(self) -> Iterator[Clock]:
@@ -76,32 +71,49 @@ class TestRecorder:
         tasks = [scorer.result() for scorer in self.scorers.values()]
         if self.module.global_rank != 0:
             return
-        network = self.module.average
-        assert network is not None
-        result = RunResult(
-            lavindit_version=__version__,
-            command=current_command(),
-            seed=self.data.seed,
-            commit=current_commit(),
-            machine=describe_machine(),
-            model={
-                "kind": self.module.kind,
-                "parameters": sum(p.numel() for p in network.parameters()),
-                "network": asdict(network.config),
-                "steps": self.module.trained_steps,
-                "training_seed": self.module.seed,
-                "checkpoint": str(self.module.trainer.ckpt_path),
-            },
-            settings=self.settings
-            | {
-                "pairs": self.data.eval_pairs,
-                "context": self.data.context or {task.name: task.context for task in self.data.tasks},
-                "context_draws": self.data.context_draws,
-                "precision": str(self.module.trainer.precision),
-            },
-            data={"world_version": WORLD_VERSION, "split": "test", "source": asdict(self.data.source)},
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            tasks=tasks,
-            notes=self.data.notes(),
-        )
-        write_result(result, self.run / RESULT_NAME)
+        write_result(describe_test(self.module, self.settings, tasks), self.run / RESULT_NAME)
+
+
+def is_held_out(module: "TrainedModule", task: Task) -> bool:
+    """Whether a model never trained on a task, as far as its checkpoint tells."""
+    known = module.trained_tasks
+    return task.held_out or (known is not None and task.name not in known)
+
+
+def describe_test(module: "TrainedModule", settings: dict[str, Any], tasks: list[TaskResult]) -> RunResult:
+    """The result of a test with all that is needed to run it again.
+
+    Args:
+        module: The module under test, attached to its trainer.
+        settings: How answers were made.
+        tasks: What was found.
+    """
+    data: Any = module.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+    network = module.average
+    assert network is not None
+    return RunResult(
+        lavindit_version=__version__,
+        command=current_command(),
+        seed=data.seed,
+        commit=current_commit(),
+        machine=describe_machine(),
+        model={
+            "kind": module.kind,
+            "parameters": sum(p.numel() for p in network.parameters()),
+            "network": asdict(network.config),
+            "steps": module.trained_steps,
+            "training_seed": module.seed,
+            "checkpoint": str(module.trainer.ckpt_path),
+        },
+        settings=settings
+        | {
+            "pairs": data.eval_pairs,
+            "context": data.context or {task.name: task.context for task in data.tasks},
+            "context_draws": data.context_draws,
+            "precision": str(module.trainer.precision),
+        },
+        data={"world_version": WORLD_VERSION, "split": "test", "source": asdict(data.source)},
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        tasks=tasks,
+        notes=data.notes(),
+    )
