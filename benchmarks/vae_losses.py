@@ -112,14 +112,15 @@ def detail(pictures: Tensor) -> Tensor:
 
 @torch.no_grad()
 def deep_features(pictures: Tensor, weights: str) -> Tensor:
-    """Last features of the VGG16, averaged over each picture: [n, 512], double precision."""
+    """Last features of the VGG16, averaged over each picture and of unit mean square: [n, 512], double precision."""
     network, found = networks.load_from(weights, "cpu"), []
     for part in (pictures[:, :, 0] * 2 - 1).split(32):
         features = network.get_submodule("scaling_layer")(part)
         for stage in range(1, 6):
             features = network.get_submodule(f"net.slice{stage}")(features)
         found.append(features.mean((2, 3)).double())
-    return torch.cat(found)
+    features = torch.cat(found)
+    return features / features.square().mean(1, keepdim=True).sqrt()
 
 
 def figures(truth: Tensor, rebuilt: Tensor, perceptual: PerceptualLoss) -> dict[str, float]:
@@ -164,7 +165,7 @@ def main() -> None:
     parser.add_argument("--start", required=True, help="model directory that all four start from")
     parser.add_argument("--photos", required=True, help="folder of photographs; every tenth is held out")
     parser.add_argument("--perceptual", required=True, help="safetensors file with a VGG16")
-    parser.add_argument("--perceptual_weight", type=float, default=0.05)
+    parser.add_argument("--perceptual_weight", type=float, default=0.1)
     parser.add_argument("--stages", type=int, default=5)
     parser.add_argument("--adversarial_weight", type=float, default=0.3)
     parser.add_argument("--adversarial_start", type=int, default=0)

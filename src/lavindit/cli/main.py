@@ -84,6 +84,7 @@ def _prepare(arguments: list[str]) -> None:
     for message in (
         "Found .* in eval mode",
         ".*callbacks used to create the checkpoint",
+        "Using ModelCheckpoint with manual optimization",
         "Checkpoint directory .* exists",
         "The dirpath has changed",
         ".*`?`?compute`?`? method of",
