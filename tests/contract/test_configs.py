@@ -112,7 +112,7 @@ class TestComposition:
         assert content["data"]["batch_size"] == 5
         assert content["data"]["max_pairs"] == 0
         assert content["trainer"]["gradient_clip_val"] == 1.0
-        assert content["model"]["init_args"]["network"]["widths"] == [32, 64, 80]
+        assert content["model"]["init_args"]["network"]["widths"] == [96, 160, 160]
 
     def test_bases_come_first_and_in_order(self, tmp_path: Path) -> None:
         (tmp_path / "sub").mkdir()

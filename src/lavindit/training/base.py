@@ -1,8 +1,6 @@
 """What the VAE's and the J-DiT's training share: networks, optimizer, schedule, average, seeds, export."""
 
-import json
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +8,16 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.strategies import FSDPStrategy
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.tensor import DTensor
 
 from lavindit import __version__
 from lavindit.errors import LavinditError
-from lavindit.files import write_atomically
 from lavindit.flow import seed_from
 from lavindit.models import ModelBundle, save_model
 from lavindit.training.checkpoints import FORMAT, FORMAT_KEY, last_checkpoint
+from lavindit.training.checks import save_batch, sum_of
 from lavindit.training.ema import EMA, averaged_copy
 from lavindit.training.parallel import shard
 from lavindit.training.schedule import TimeBudget, trapezoid
@@ -158,7 +155,8 @@ class TrainedModule(LightningModule):
         return self
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store what the weights do not tell."""
+        """Store what the weights do not tell; weights that are not finite do not take a good checkpoint's place."""
+        self.require_finite(sum_of(self.parameters()), "sum of the weights")
         checkpoint[FORMAT_KEY], checkpoint[KIND_KEY] = FORMAT, self.kind
         checkpoint[STEPS_KEY] = self.trainer.global_step
         checkpoint[UPDATES_KEY] = self.ema.updates if self.ema is not None else self._average_updates
@@ -280,39 +278,3 @@ def normal_rows(seeds: Sequence[int], shape: Sequence[int], device: torch.device
     return torch.stack(
         [torch.randn(tuple(shape), generator=generator.manual_seed(seed), device=device) for seed in seeds]
     )
-
-
-def check_start(folder: str, wanted: Any, found: Any, free: Collection[str]) -> None:
-    """Refuse to start from the weights of another network.
-
-    Args:
-        folder: The model directory, for the message.
-        wanted: Config of this run's network.
-        found: Config of the one in the directory.
-        free: Options that may differ, since the weights mean the same with either.
-
-    Raises:
-        LavinditError: They differ.
-    """
-    ours, theirs = asdict(wanted), asdict(found)
-    for name in ours:
-        if name not in free and ours[name] != theirs[name]:
-            raise LavinditError(
-                f"init_from {folder} has {name} {theirs[name]}, this config's network {ours[name]}; "
-                f"set model.init_args.network.{name}"
-            )
-
-
-def save_batch(batch: "EpisodeBatch | LatentBatch | None", run: Path, step: int, rank: int) -> Path:
-    """Write a batch to RUN/not_finite, for a person to look at: its tensors, and the names of its samples.
-
-    Raises:
-        LavinditError: The folder cannot be written.
-    """
-    path = run / "not_finite" / f"step_{step}_process_{rank}.safetensors"
-    assert batch is not None
-    pictures = batch.mean if isinstance(batch, LatentBatch) else batch
-    tensors = {"inputs": pictures.inputs, "targets": pictures.targets}
-    names = {"tasks": json.dumps(batch.tasks), "sample_ids": json.dumps(batch.sample_ids)}
-    write_atomically(path, save({name: value.cpu().contiguous() for name, value in tensors.items()}, metadata=names))
-    return path

@@ -107,6 +107,24 @@ class ProgressLines(Callback):
         shown = f" loss {float(loss):.4f}" if loss is not None else ""
         print(f"step {trainer.global_step}{total}{shown}  {pace:.2f} s a step", file=sys.stderr, flush=True)
 
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: EpisodeBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Say which task is tested, and how far."""
+        now = time.monotonic()
+        if now - self._said < REPORT_EVERY_S or not trainer.is_global_zero:
+            return
+        self._said = now
+        batches = trainer.num_test_batches
+        place = f"task {dataloader_idx + 1} of {len(batches)}, batch {batch_idx + 1} of {batches[dataloader_idx]}"
+        print(f"testing {batch.tasks[0]}: {place}", file=sys.stderr, flush=True)
+
 
 class PredictionWriter(Callback):
     """Writes the answers of `lavindit predict` to RUN/predictions, named by sample id; a clip as a folder of frames."""

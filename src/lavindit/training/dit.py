@@ -23,7 +23,8 @@ from lavindit.losses import flow_matching_loss
 from lavindit.models import STVAE, JDiT, JDiTConfig, ModelBundle, load_engine_model, load_model
 from lavindit.models.jdit import every_pair_layout, query_layout
 from lavindit.models.jdit.cost import forward_cost, training_flops
-from lavindit.training.base import TrainedModule, check_start
+from lavindit.training.base import TrainedModule
+from lavindit.training.checks import check_start
 from lavindit.training.latents import check_vae, latent_sizes, latents_of
 from lavindit.training.results import TestRecorder
 from lavindit.training.vae import default_optimizer

@@ -15,7 +15,8 @@ from lavindit.flow import seed_from
 from lavindit.models import STVAE, Discriminator, ModelBundle, STVAEConfig, load_model
 from lavindit.models.stvae.statistics import LatentMoments, measure_latents
 from lavindit.training.adversary_watch import AdversaryWatch
-from lavindit.training.base import TrainedModule, check_start, normal_rows
+from lavindit.training.base import TrainedModule, normal_rows
+from lavindit.training.checks import check_start
 from lavindit.training.vae_losses import AdversarialConfig, PerceptualConfig, Rebuilt, Terms, VAEObjective
 from lavindit.training.vae_results import VAERecorder, ask_alone
 from lavindit.types import EpisodeBatch
