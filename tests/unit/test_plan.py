@@ -156,7 +156,7 @@ class TestCommand:
     def test_prints_tables(self, run_cli: Cli) -> None:
         arguments = ["plan", "--config", "experiment/demo_jdit.yaml", "--vae", "nano", "--resolution", "64"]
         ran = run_cli(
-            [*arguments, "--devices", "4", "--global-batch", "8", "--peak-tflops", "1", "--memory-gb", "0.06"]
+            [*arguments, "--devices", "4", "--global-batch", "8", "--peak-tflops", "1", "--memory-gb", "0.08"]
         )
         assert ran.code == 0, ran.stderr
         for words in ("4 x 2 = 8 episodes", "gathered blocks", r"VAE encoding, 36 pictures", r"fits into .* no +yes"):

@@ -30,7 +30,7 @@ class EpisodeMixture(Dataset[EpisodeBatch]):
         seed: Seed of the stream.
         rank: This process.
         processes: How many there are.
-        clip_share: Share of the steps that are of clips; None: as the weights make it.
+        clip_share: Share of the steps that are of clips, where there are images, too; None: as the weights make it.
     """
 
     def __init__(

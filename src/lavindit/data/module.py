@@ -31,7 +31,8 @@ class EpisodeData(LightningDataModule):
         source: The framework's scenes.
         batch_size: Episodes a step (before accumulation), shared evenly by the processes.
         clip_batch_size: Episodes a step of clips; None: a quarter, since a clip has four times the latent frames.
-        clip_share: Share of the training steps that are of clips, whatever the weights say; None: as they say.
+        clip_share: Share of the training steps that are of clips, whatever the weights say, where there are tasks of
+            images, too; None: as the weights say.
         min_pairs: Smallest K in training.
         max_pairs: Largest K in training.
         eval_pairs: K in validation and test.

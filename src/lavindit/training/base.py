@@ -78,6 +78,9 @@ class TrainedModule(LightningModule):
         """What `export` writes, with the averaged network."""
         raise NotImplementedError
 
+    def measure(self) -> None:
+        """Find what an exported model needs beside its weights; every process takes part."""
+
     def configure_model(self) -> None:
         """Build the network and its average, sharded where the strategy asks for it; once."""
         if self.network is not None:

@@ -9,6 +9,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 
 from lavindit.clips import save_clip
+from lavindit.models.store import CONFIG_NAME, read_description
 from lavindit.pictures import save_picture
 from lavindit.training.base import TrainedModule
 from lavindit.training.checkpoints import CHECKPOINTS, LAST, last_checkpoint
@@ -58,13 +59,22 @@ class FinalState(Callback):
             print(f"\nlavindit: interrupted at step {trainer.global_step}; {left}", file=sys.stderr)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write RUN/checkpoints/last.ckpt and RUN/model."""
-        if not FinalState.trained:
-            return
+        """Write RUN/checkpoints/last.ckpt and RUN/model, also where an earlier sitting ended just before it could."""
         run = Path(trainer.default_root_dir)
+        if not FinalState.trained:
+            if trainer.global_step == 0 or _steps_of(run / MODEL) == trainer.global_step:
+                return
+            FinalState.trained = True
+            if isinstance(pl_module, TrainedModule):
+                pl_module.measure()
         trainer.save_checkpoint(last_checkpoint(run), weights_only=False)  # the optimizer, too
         if isinstance(pl_module, TrainedModule):
             pl_module.export(run / MODEL)
+
+
+def _steps_of(model: Path) -> int | None:
+    """Steps that a model directory was trained for; None if there is none."""
+    return read_description(model).info.get("steps") if (model / CONFIG_NAME).is_file() else None
 
 
 class ProgressBar(RichProgressBar):

@@ -1,12 +1,15 @@
 """What the J-DiT's training asks of stored latents."""
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from lavindit.data.latents import LatentsConfig, vae_hash
 from lavindit.errors import LavinditError
 from lavindit.inference.sampler import Posterior, posterior_noise
+from lavindit.models.store import model_folder, read_description
 from lavindit.types import EpisodeBatch, LatentBatch, LatentEpisode
 
 
@@ -22,9 +25,15 @@ def check_vae(folder: Path | str, config: LatentsConfig, vae: Path | str, poster
     Raises:
         LavinditError: They do not fit.
     """
-    if vae_hash(vae) != config.vae_sha256:
+    differs = "weight file has another hash" if vae_hash(vae) != config.vae_sha256 else ""
+    for name, value in asdict(read_description(model_folder(vae)).vae).items():
+        theirs = config.vae.get(name)
+        if _plain(theirs) != _plain(value):  # the same weights give other latents with another norm, say
+            differs = f"{name} is {value}, theirs {theirs}"
+            break
+    if differs:
         raise LavinditError(
-            f"the latents in {folder} are not of the VAE in {vae}: its weight file has another hash; name theirs in "
+            f"the latents in {folder} are not of the VAE in {vae}: its {differs}; name theirs in "
             "model.init_args.vae, or run `lavindit encode` into another folder"
         )
     if posterior == "sample" and not config.std:
@@ -32,6 +41,11 @@ def check_vae(folder: Path | str, config: LatentsConfig, vae: Path | str, poster
             f"the latents in {folder} have no standard deviations for posterior: sample; take posterior: mean, or run "
             "`lavindit encode --posterior sample` into another folder"
         )
+
+
+def _plain(value: Any) -> Any:
+    """As JSON would give it."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def latents_of(batch: LatentBatch, posterior: Posterior, seed: int) -> LatentEpisode:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
 from torch import Tensor, nn
 
 from lavindit.errors import LavinditError
@@ -21,6 +21,7 @@ from lavindit.training.vae_losses import AdversarialConfig, PerceptualConfig, Re
 from lavindit.training.vae_results import VAERecorder, ask_alone
 from lavindit.types import EpisodeBatch
 
+ONE_DEVICE = "the VAE trains on one device or under DDP; trainer.strategy: ddp_find_unused_parameters_true"
 WATCH_KEY = "lavindit_adversary_watch"
 # What may differ from the network of `init_from`, since the weights mean the same with it.
 FREE_TO_CHANGE = {"norm"}
@@ -122,7 +123,7 @@ class VAEModule(TrainedModule):
     def configure_model(self) -> None:
         """Build the networks; a VAE is small enough to be whole in every process."""
         if self.device_mesh is not None:
-            raise LavinditError("the VAE trains on one device or under DDP: trainer.strategy: ddp")
+            raise LavinditError(ONE_DEVICE)
         built = self.network is not None
         super().configure_model()
         if not built and self.adversarial.weight:  # after the VAE, whose first weights are the same without it
@@ -131,12 +132,14 @@ class VAEModule(TrainedModule):
     def configure_callbacks(self) -> list[Any]:
         """Take clipping and accumulation over from the trainer, which cannot do them beside manual optimization."""
         trainer = self.trainer
+        if isinstance(trainer.strategy, FSDPStrategy):
+            raise LavinditError(ONE_DEVICE)
         if trainer.gradient_clip_val is not None or trainer.accumulate_grad_batches != 1:
             if trainer.gradient_clip_algorithm == "value":
                 raise LavinditError("the VAE clips gradients by their norm; set trainer.gradient_clip_algorithm: norm")
             self._clip_norm, self._accumulate = trainer.gradient_clip_val, trainer.accumulate_grad_batches
             trainer.gradient_clip_val, trainer.accumulate_grad_batches = None, 1
-        if trainer.precision == "16-mixed":
+        if trainer.precision in ("16-mixed", "16-true"):
             raise LavinditError("the VAE trains in float32 or bf16; trainer.precision: bf16-mixed")
         return []
 
@@ -150,8 +153,15 @@ class VAEModule(TrainedModule):
         return [of_vae, {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}]
 
     def on_fit_start(self) -> None:
-        """Start the average; refuse a strategy that waits for gradients which a step may not have."""
+        """Start the average; refuse what would fail later: gradients waited for in vain, pictures too small."""
         super().on_fit_start()
+        smallest = self.adversarial.discriminator.smallest_px
+        side = self.trainer.datamodule.source.resolution  # pyright: ignore[reportAttributeAccessIssue]
+        if self.discriminator is not None and side < smallest:
+            raise LavinditError(
+                f"a discriminator of {self.adversarial.discriminator.layers} layers needs pictures of {smallest} px, "
+                f"not {side}; set model.init_args.adversarial.discriminator.layers"
+            )
         strategy = self.trainer.strategy
         waits = isinstance(strategy, DDPStrategy) and not strategy._ddp_kwargs.get("find_unused_parameters")
         if waits and (self.discriminator is not None or self.network_config.conv == "2+1d"):
@@ -169,6 +179,12 @@ class VAEModule(TrainedModule):
 
     def on_train_end(self) -> None:
         """Measure the latents of the averaged weights over the training mixture; each process takes its share."""
+        if self._batch is None:
+            return  # no step was taken
+        self.measure()
+
+    def measure(self) -> None:
+        """Measure the latents, for the model that is exported."""
         loader = self.trainer.datamodule.train_dataloader()  # pyright: ignore[reportAttributeAccessIssue]
         own = measure_latents(self.averaged(), loader, self.statistics_batches)
         rows: Any = self.all_gather(own.to_tensor().to(self.device))
@@ -252,9 +268,10 @@ class VAEModule(TrainedModule):
         self.watch.load_state_dict(checkpoint[WATCH_KEY])
 
     def setup(self, stage: str) -> None:
-        """A test shows no pairs and asks once, whatever the data's config says; before any loader is made."""
-        if stage == "test":
-            ask_alone(self.trainer.datamodule)  # pyright: ignore[reportAttributeAccessIssue]
+        """Validation and test show no pairs and ask once, whatever the config says; before any loader is made."""
+        ask_alone(self.trainer.datamodule)  # pyright: ignore[reportAttributeAccessIssue]
+        if stage != "test":
+            _ = self.objective.perceptual  # what is wrong with its weights is told before training
 
     def on_test_start(self) -> None:
         """Prepare the records of the test."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -120,9 +121,6 @@ class VAEObjective:
         kl_omits_width: Leave the latent's width out of that sum, as the release does.
         perceptual: The perceptual term.
         adversarial: The adversarial term.
-
-    Raises:
-        LavinditError: The perceptual network's weights are missing or of another network.
     """
 
     def __init__(
@@ -135,7 +133,16 @@ class VAEObjective:
     ) -> None:
         self.l1_weight, self.kl_weight, self.kl_omits_width = l1_weight, kl_weight, kl_omits_width
         self.perceptual_weight, self.adversarial = perceptual.weight, adversarial
-        self.perceptual = perceptual.make()
+        self._perceptual_config = perceptual
+
+    @cached_property
+    def perceptual(self) -> PerceptualLoss | None:
+        """The perceptual term, if there is one. Its network is read at first use, so a test does without it.
+
+        Raises:
+            LavinditError: Its weights are missing or of another network.
+        """
+        return self._perceptual_config.make()
 
     def terms(self, rebuilt: Rebuilt, step: int) -> Terms:
         """All terms but the adversary's; `step` decides which frames of a clip the perceptual network looks at."""

@@ -25,7 +25,7 @@ from lavindit.training.vae_pictures import (
     input_kind,
     target_kind,
 )
-from lavindit.training.vae_scorers import CodecScorer, ModalityScorer
+from lavindit.training.vae_scorers import FID_PICTURES, CodecScorer, ModalityScorer
 from lavindit.types import EpisodeBatch
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ Rebuild = Callable[[Tensor], Tensor]
 """Pictures [B, 3, T, H, W] in [0, 1] -> the same through the VAE."""
 
 PHOTO_CROPS, PHOTO_BATCH = 64, 16
-FID_PICTURES = 1000
-"""Pictures that rFID wants; the covariance of fewer says little (2048 features), and each costs a pass of Inception."""
 
 
 def ask_alone(data: EpisodeData) -> None:
@@ -152,6 +150,6 @@ class VAERecorder:
             notes.append(f"LPIPS of the modalities is not measured, {stand_in}: docs/metrics.md tells which weights.")
         if not (available("inception") and self.with_fid):
             lack = [] if available("inception") else ["Inception's weights"]
-            lack += [] if self.with_fid else [f"{FID_PICTURES} pictures a task (data.test_samples)"]
+            lack += [] if self.with_fid else [f"{FID_PICTURES} pictures of a kind (data.test_samples)"]
             notes.append(f"rFID is not measured: it needs {' and '.join(lack)}.")
         return notes
