@@ -108,12 +108,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stage1", type=Path, required=True, help="run folder of stage 1, tested")
     parser.add_argument("--stage2", type=Path, help="run folder of stage 2, tested")
+    parser.add_argument("--note", action="append", default=[], help="what a reader must know besides")
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
     first = stage(chosen.stage1)
     second = stage(chosen.stage2) if chosen.stage2 else None
     rows = targets(first, second)
-    result = {"targets": rows, "stage1": first} | ({"stage2": second} if second else {})
+    result = {"notes": chosen.note, "targets": rows, "stage1": first} | ({"stage2": second} if second else {})
     for row in rows:
         print(f"{'met   ' if row['met'] else 'MISSED'} {row['target']}: {row['found']:.3f} (asked {row['asked']})")
     if chosen.out:
