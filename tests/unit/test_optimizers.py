@@ -1,5 +1,6 @@
 """Muon's orthogonalization on matrices and kernels, which weights are whose, and states that resume."""
 
+import os
 from copy import deepcopy
 from pathlib import Path
 
@@ -159,6 +160,7 @@ def sharded_step(rank: int, folder: Path) -> None:
             torch.save(found, folder / "found.pt")
     finally:
         dist.destroy_process_group()
+    os._exit(0)  # gloo's threads sometimes abort while Python shuts down, after the work is done
 
 
 def wholes() -> list[Tensor]:
