@@ -8,9 +8,7 @@ the same machine. Scenes are rendered before the clock starts, as in the later p
 
 import argparse
 import itertools
-import json
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,7 +19,7 @@ import torch
 from lavindit.data import EpisodeData, SourceConfig
 from lavindit.data.latents import LatentStore, LatentWriter, latents_config, share_out
 from lavindit.models import JDiTConfig, load_model
-from lavindit.report import current_commit, describe_machine
+from lavindit.report import file_benchmark
 from lavindit.training import DiTModule
 from lavindit.training.optimizers import MuonAdamW
 
@@ -98,11 +96,7 @@ def main() -> None:
         stored = encode(chosen.vae, Path(folder), chosen.episodes)
         seconds = time_steps(chosen.vae, Path(folder) / "float16", chosen.steps)
     steps = {name: sum(parts.values()) for name, parts in seconds.items()}
-    result = {
-        "command": " ".join(["python", *sys.argv]),
-        "seed": 0,
-        "commit": current_commit(),
-        "machine": describe_machine(),
+    fields = {
         "threads": torch.get_num_threads(),
         "n": chosen.steps,
         "episodes": chosen.episodes,
@@ -113,10 +107,7 @@ def main() -> None:
             **stored,
         },
     }
-    text = json.dumps(result, indent=2)
-    print(text)
-    if chosen.out:
-        chosen.out.write_text(text + "\n")
+    file_benchmark(chosen.out, 0, fields)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ davis (see docs/data.md).
 """
 
 import argparse
-import json
 import math
 import operator
 import sys
@@ -30,7 +29,6 @@ from lavindit.data.readers import Reader, open_layout
 from lavindit.data.readers.coco import PARTS
 from lavindit.data.readers.coco_files import read_annotations
 from lavindit.errors import LavinditError
-from lavindit.files import write_atomically
 from lavindit.metrics import (
     BoxMetric,
     ForegroundMetric,
@@ -40,7 +38,7 @@ from lavindit.metrics import (
     VideoMaskMetric,
 )
 from lavindit.pictures import load_picture, save_picture
-from lavindit.report import current_commit, describe_machine
+from lavindit.report import file_benchmark
 from lavindit.task import Task, get_task
 from lavindit.task.segments import number_things
 from lavindit.types import Pair, Scene
@@ -305,18 +303,11 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     figures = run_studies(chosen.root)
-    result = {
-        "command": " ".join(["python", *sys.argv]),
-        "seed": SEED,
-        "commit": current_commit(),
-        "machine": describe_machine(),
+    fields = {
         "targets": check_targets(figures),
         "figures": figures,
     }
-    text = json.dumps(result, indent=2)
-    print(text)
-    if chosen.out:
-        write_atomically(chosen.out, (text + "\n").encode())
+    file_benchmark(chosen.out, SEED, fields)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,7 @@ run, and rendering apart: its whole cost is spread over the steps of the demo.
 """
 
 import argparse
-import json
 import statistics
-import sys
 import time
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from lavindit.data import EpisodeData, SourceConfig
 from lavindit.data.world import WorldSource
 from lavindit.inference import encode_batch
 from lavindit.models import JDiTConfig
-from lavindit.report import current_commit, describe_machine
+from lavindit.report import file_benchmark
 from lavindit.training import DiTModule
 from lavindit.training.optimizers import MuonAdamW
 
@@ -74,19 +72,13 @@ def main() -> None:
     parts, rate = time_steps(chosen.vae, chosen.steps), render_rate(512)
     rendering = DEMO_SCENES / rate / DEMO_STEPS
     step = sum(parts.values()) + rendering
-    result = {
-        "command": " ".join(["python", *sys.argv]),
-        "commit": current_commit(),
-        "machine": describe_machine(),
+    fields = {
         "steps_measured": chosen.steps,
         "median_seconds": {**parts, "rendering_spread_over_1500_steps": rendering},
         "scenes_per_second": rate,
         "data_share": (parts["data"] + rendering) / step,
     }
-    text = json.dumps(result, indent=2)
-    print(text)
-    if chosen.out:
-        chosen.out.write_text(text + "\n")
+    file_benchmark(chosen.out, 0, fields)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ The plan asks for CPU kernels here (`kernels="cpu"`), since those are what is me
 
 import argparse
 import copy
-import json
-import sys
 from dataclasses import asdict
 from itertools import accumulate
 from pathlib import Path
@@ -24,7 +22,7 @@ from torch import nn
 
 from lavindit.losses import flow_matching_loss
 from lavindit.models import STVAE, JDiT, JDiTConfig, STVAEConfig
-from lavindit.report import current_commit, describe_machine
+from lavindit.report import file_benchmark
 from lavindit.training.plan import VAE_FACTOR, TrainingSetup, plan_training
 
 SEED = 0
@@ -114,17 +112,12 @@ def main() -> None:
             for row in compare(config, setup):
                 rows.append({"network": name, **row})
                 print(rows[-1], flush=True)
-    result = {
-        "command": " ".join(["python", *sys.argv]),
-        "seed": SEED,
-        "commit": current_commit(),
-        "machine": describe_machine(),
+    fields = {
         "n": 1,
         "networks": {name: asdict(config) | options for name, (config, options) in ROWS.items()},
         "figures": rows,
     }
-    if chosen.out:
-        chosen.out.write_text(json.dumps(result, indent=2) + "\n")
+    file_benchmark(chosen.out, SEED, fields)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ are timed in turn, round after round, in one process; their outputs are compared
 import argparse
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -23,7 +22,7 @@ from lavindit.flow import guide
 from lavindit.models import JDiT, JDiTConfig
 from lavindit.models.jdit import query_layout
 from lavindit.models.jdit.cost import forward_bytes, forward_cost
-from lavindit.report import current_commit, describe_machine
+from lavindit.report import file_benchmark
 
 SIZES = {
     "0.1b": JDiTConfig(width=512, depth=12, heads=8, queries_per_kv=1, sandwich=False, full_last_block=True),
@@ -171,11 +170,7 @@ def main() -> None:
         print(json.dumps(figures[f"guidance_{guidance}"], indent=2), flush=True)
     measured = figures["guidance_1.0"]["median_s"]["ours"]
     figures["roofline_at_guidance_1"] = roofline(config, chosen.pairs, (side // 2) ** 2, measured)
-    result = {
-        "command": " ".join(["python", *sys.argv]),
-        "seed": 0,
-        "commit": current_commit(),
-        "machine": describe_machine(),
+    fields = {
         "network": asdict(config),
         "resolution": chosen.resolution,
         "pairs": chosen.pairs,
@@ -183,10 +178,7 @@ def main() -> None:
         "n": chosen.rounds,
         "figures": figures,
     }
-    text = json.dumps(result, indent=2)
-    print(text)
-    if chosen.out:
-        chosen.out.write_text(text + "\n")
+    file_benchmark(chosen.out, 0, fields)
 
 
 if __name__ == "__main__":

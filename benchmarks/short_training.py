@@ -8,8 +8,6 @@ One seed: a lead, not a proof.
 """
 
 import argparse
-import json
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ from lavindit.data import EpisodeData, SourceConfig
 from lavindit.flow import seed_from
 from lavindit.inference import encode_batch
 from lavindit.models import JDiTConfig, load_model
-from lavindit.report import current_commit, describe_machine
+from lavindit.report import file_benchmark
 from lavindit.training import DiTModule
 from lavindit.training.optimizers import MuonAdamW
 from lavindit.training.schedule import trapezoid
@@ -120,17 +118,12 @@ def main() -> None:
         steps, loss = train(variant, chosen.vae, latents, chosen.seconds)
         rows.append({"variant": variant.name, "steps": steps, "held_out_loss": round(loss, 4)})
         print(rows[-1], flush=True)
-    result = {
-        "command": " ".join(["python", *sys.argv]),
-        "seed": 0,
-        "commit": current_commit(),
-        "machine": describe_machine(),
+    fields = {
         "seconds_a_variant": chosen.seconds,
         "n_held_out_episodes": HELD_OUT * 16,
         "rows": rows,
     }
-    if chosen.out:
-        chosen.out.write_text(json.dumps(result, indent=2) + "\n")
+    file_benchmark(chosen.out, 0, fields)
 
 
 if __name__ == "__main__":

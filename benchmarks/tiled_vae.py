@@ -14,9 +14,7 @@ input and weights left out. Some ten minutes on one core at 256 px.
 """
 
 import argparse
-import json
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,7 +27,6 @@ from torch import Tensor, nn
 
 from lavindit.data.photos import PhotoSource
 from lavindit.data.world import WorldSource
-from lavindit.files import write_atomically
 from lavindit.metrics.functional import psnr_db
 from lavindit.models import STVAE, load_model, model_folder
 from lavindit.models.stvae import (
@@ -42,7 +39,7 @@ from lavindit.models.stvae import (
     encode_tiled,
 )
 from lavindit.models.stvae.tiling import CELL_PX, spans
-from lavindit.report import current_commit, describe_machine
+from lavindit.report import file_benchmark
 from lavindit.types import Source
 
 SEED = 0
@@ -212,18 +209,11 @@ def main() -> None:
     if bundle.vae.config.norm == "per_frame":
         clip = WorldSource("test", CLIP_PX, 1, SEED, CLIP_FRAMES, chunk=1)
         figures["stream"] = study_stream(bundle.vae, read_pixels(clip, 1)[0])
-    result = {
-        "command": " ".join(["python", *sys.argv]),
-        "seed": SEED,
-        "commit": current_commit(),
-        "machine": describe_machine(),
+    fields = {
         "model": {key: bundle.info.get(key) for key in ("resolution", "steps", "seed", "lavindit_version")},
         "figures": figures,
     }
-    text = json.dumps(result, indent=2)
-    print(text)
-    if chosen.out:
-        write_atomically(chosen.out, (text + "\n").encode())
+    file_benchmark(chosen.out, SEED, fields)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,7 @@ a GPU, bf16 autocast are; a CPU computes in float32.
 """
 
 import argparse
-import json
 import statistics
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +18,7 @@ import torch
 from lavindit.models import JDiT, JDiTConfig
 from lavindit.models.jdit import query_layout
 from lavindit.models.jdit.cost import forward_cost, training_flops
-from lavindit.report import current_commit, describe_machine
+from lavindit.report import file_benchmark
 from lavindit.training.ema import EMA, averaged_copy
 from lavindit.training.throughput import peak_of
 
@@ -112,11 +110,7 @@ def main() -> None:
             row |= {"tflop_per_s": tflops, "mfu": tflops / peak if peak else None, "share_of_matmul": tflops / reached}
             rows.append(row)
             print({key: value for key, value in row.items() if key != "network"}, flush=True)
-    result = {
-        "command": " ".join(["python", *sys.argv]),
-        "seed": 0,
-        "commit": current_commit(),
-        "machine": describe_machine(),
+    fields = {
         "note": "GPU sizes"
         if on_gpu
         else "no GPU at hand: sizes that a CPU can do; no MFU, since a CPU's peak is unknown",
@@ -125,8 +119,7 @@ def main() -> None:
         "measured_matmul_tflops": reached,
         "figures": rows,
     }
-    if chosen.out:
-        chosen.out.write_text(json.dumps(result, indent=2) + "\n")
+    file_benchmark(chosen.out, 0, fields)
 
 
 if __name__ == "__main__":

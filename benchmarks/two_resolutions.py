@@ -12,11 +12,9 @@ of the second stage. One seed.
 """
 
 import argparse
-import json
-import sys
 from pathlib import Path
 
-from lavindit.report import current_commit, describe_machine
+from lavindit.report import file_benchmark
 from lavindit.report.schema import RESULT_NAME, read_result
 
 RUNS = {
@@ -55,15 +53,10 @@ def main() -> None:
     for task in figures["first stage at 64 px"]["tasks"]:
         rows = [figures[name]["tasks"][task] for name in RUNS]
         print(f"{task} {rows[0]['metric']}: " + ", ".join(f"{row['answer']:.3g}" for row in rows))
-    result = {
-        "command": " ".join(["python", *sys.argv]),
-        "seed": 0,
-        "commit": current_commit(),
-        "machine": describe_machine(),
+    fields = {
         "figures": figures,
     }
-    if chosen.out:
-        chosen.out.write_text(json.dumps(result, indent=2) + "\n")
+    file_benchmark(chosen.out, 0, fields)
 
 
 if __name__ == "__main__":

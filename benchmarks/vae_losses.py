@@ -17,8 +17,6 @@ compares what is there. Measured on held-out pictures, which none has seen:
 """
 
 import argparse
-import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,7 +35,7 @@ from lavindit.metrics.functional.perceptual import kernel_distance
 from lavindit.metrics.functional.pictures import psnr_db, ssim
 from lavindit.models import STVAE, load_model, save_model
 from lavindit.pictures import save_picture
-from lavindit.report import current_commit, describe_machine
+from lavindit.report import file_benchmark
 from lavindit.task import get_task
 from lavindit.training import VAEModule
 from lavindit.training.optimizers import MuonAdamW
@@ -186,12 +184,7 @@ def main() -> None:
         return
     settings = {key: getattr(chosen, key) for key in ("perceptual_weight", "stages", "adversarial_weight",
         "adversarial_start", "minutes", "threads")}  # fmt: skip
-    facts = {"command": " ".join(["python", *sys.argv]), "seed": chosen.seed, "commit": current_commit()}
-    result = facts | {"machine": describe_machine(), "settings": settings} | compare(chosen)
-    text = json.dumps(result, indent=2)
-    print(text)
-    if chosen.out:
-        chosen.out.write_text(text + "\n")
+    file_benchmark(chosen.out, chosen.seed, {"settings": settings} | compare(chosen))
 
 
 if __name__ == "__main__":

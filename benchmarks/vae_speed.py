@@ -9,8 +9,6 @@ the time to make a batch, on scenes that are rendered already and on new ones.
 """
 
 import argparse
-import json
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -27,7 +25,7 @@ from torch import nn
 from lavindit.data import EpisodeData, SourceConfig
 from lavindit.losses import reconstruction_loss
 from lavindit.models import STVAE, STVAEConfig
-from lavindit.report import current_commit, describe_machine
+from lavindit.report import file_benchmark
 from lavindit.training.ema import EMA
 from lavindit.training.optimizers import MuonAdamW
 
@@ -149,11 +147,7 @@ def main() -> None:
     step_s = compare({"nano": with_muon}, pixels, chosen.rounds)["nano"]
     profile = {name: median(values[1:]) for name, values in with_muon.parts.items()}
     loader = loader_times(chosen.resolution, 24)
-    result = {
-        "command": " ".join(["python", *sys.argv]),
-        "seed": 0,
-        "commit": current_commit(),
-        "machine": describe_machine(),
+    fields = {
         "threads": chosen.threads,
         "n": chosen.rounds,
         "networks": {name: asdict(config) | {"parameters": count(config)} for name, config in
@@ -166,10 +160,7 @@ def main() -> None:
             "loader": loader | {"share": loader["rendered_s"] / (loader["rendered_s"] + step_s)},
         },
     }  # fmt: skip
-    text = json.dumps(result, indent=2)
-    print(text)
-    if chosen.out:
-        chosen.out.write_text(text + "\n")
+    file_benchmark(chosen.out, 0, fields)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ by shape, and the share of making the batches. One seed.
 """
 
 import argparse
-import json
-import sys
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -24,7 +22,7 @@ from lightning import Callback, Trainer
 
 from lavindit.data import EpisodeData, SourceConfig
 from lavindit.models import JDiTConfig, load_model
-from lavindit.report import current_commit, describe_machine
+from lavindit.report import file_benchmark
 from lavindit.training import DiTModule
 from lavindit.training.optimizers import MuonAdamW
 
@@ -92,11 +90,7 @@ def main() -> None:
     wall = time.perf_counter() - start
     after = losses(trainer, module, data)
     tasks = {name: {"before": before[name], "after": after[name], "fell": after[name] < before[name]} for name in after}
-    result = {
-        "command": " ".join(["python", *sys.argv]),
-        "seed": chosen.seed,
-        "commit": current_commit(),
-        "machine": describe_machine(),
+    fields = {
         "vae": {"steps": load_model(chosen.vae).info.get("steps")},
         "figures": {
             "loss": tasks,
@@ -110,10 +104,7 @@ def main() -> None:
         },
         "n": sizes["val_samples"],
     }
-    text = json.dumps(result, indent=2)
-    print(text)
-    if chosen.out:
-        chosen.out.write_text(text + "\n")
+    file_benchmark(chosen.out, chosen.seed, fields)
 
 
 if __name__ == "__main__":

@@ -137,7 +137,7 @@ class TestBudget:
         assert "n = 2, test scenes at 16 px" in ran.stdout
 
     def test_says_on_stderr_how_far_it_is(self, run_cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("lavindit.cli.tasks.SECONDS_BETWEEN_LINES", 0.0)
+        monkeypatch.setattr("lavindit.cli.progress.SECONDS_BETWEEN_LINES", 0.0)
         ran = run_cli(["tasks", "colorization", "--budget", "--samples", 2, "--resolution", 16])
         assert ran.stderr == "1 of 2 scenes\n2 of 2 scenes\n"
 

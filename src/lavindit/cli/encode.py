@@ -1,20 +1,16 @@
 """`lavindit encode`: the training mixture's episodes as latents on disk."""
 
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 import yaml
 from jsonargparse import ActionConfigFile
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lavindit.cli import train
 from lavindit.cli.configs import expand_configs
+from lavindit.cli.progress import show_progress
 from lavindit.cli.tools import PRECISIONS, find_device
 from lavindit.data import EpisodeData
 from lavindit.data.latents import LatentWriter, latents_config, share_out
@@ -22,8 +18,6 @@ from lavindit.data.latents.description import Stored
 from lavindit.errors import LavinditError
 from lavindit.inference.sampler import Posterior
 from lavindit.models import load_model, model_folder
-
-SECONDS_BETWEEN_LINES = 10.0
 
 
 class Parser(train.Parser):
@@ -79,7 +73,7 @@ def run_encode(arguments: list[str]) -> None:
     out, counts = Path(chosen.out), share_out(chosen.episodes, weights)
     writer = LatentWriter(bundle.vae, config, data.training_makers(), out, counts, chosen.batch_size, data.workers)
     try:
-        with _progress() as progress:
+        with show_progress("encoding", lambda done, total: f"encoding: {done} of {total} episodes") as progress:
             description = writer.run(progress)
     except KeyboardInterrupt:
         print(f"\nlavindit: interrupted; finished shards in {out} are kept, the same command goes on", file=sys.stderr)
@@ -119,26 +113,3 @@ def _data_alone(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
             argument = yaml.safe_dump({"data": content["data"]} if content.get("data") else {})
         rest.append(argument)
     return rest, model
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal; elsewhere a line every ten seconds, so that short work is silent."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _Lines()
-        return
-    columns = (TextColumn("encoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        job = bar.add_task("encoding", total=None)
-        yield lambda done, total: bar.update(job, completed=done, total=total)
-
-
-class _Lines:
-    def __init__(self) -> None:
-        self.last = time.monotonic()
-
-    def __call__(self, done: int, total: int) -> None:
-        if time.monotonic() - self.last >= SECONDS_BETWEEN_LINES:
-            self.last = time.monotonic()
-            print(f"encoding: {done} of {total} episodes", file=sys.stderr, flush=True)

@@ -2,21 +2,16 @@
 
 import argparse
 import json
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import DownloadColumn
 
+from lavindit.cli.progress import show_progress
 from lavindit.cli.tools import Parser
 from lavindit.errors import LavinditError
 from lavindit.interop import convert
-
-SECONDS_BETWEEN_LINES = 10.0
 
 
 def run_import_official(arguments: list[str]) -> None:
@@ -38,7 +33,7 @@ def run_import_official(arguments: list[str]) -> None:
     configs = {"dit_config": _options("--dit-config", chosen), "vae_config": _options("--vae-config", chosen)}
     if configs["dit_config"] and chosen.dit is None:
         raise LavinditError("--dit-config is given without --dit")
-    with _progress("importing") as progress:
+    with _show_progress("importing") as progress:
         dropped = convert.import_official(
             chosen.vae,
             chosen.dit,
@@ -68,7 +63,7 @@ def run_export_official(arguments: list[str]) -> None:
     files = [path for path in (chosen.dit, chosen.vae) if path is not None]
     if not files:
         raise LavinditError("nothing to write; name a file with --dit, --vae or both")
-    with _progress("exporting") as progress:
+    with _show_progress("exporting") as progress:
         convert.export_official(
             chosen.model, dit=chosen.dit, vae=chosen.vae, overwrite=chosen.overwrite, progress=progress
         )
@@ -97,24 +92,8 @@ def _json(name: str, text: str) -> Any:
         raise LavinditError(f"{name}: {text!r} is no number, list or JSON object: {error}") from error
 
 
-@contextmanager
-def _progress(verb: str) -> Iterator[convert.Progress]:
-    """A bar on a terminal; elsewhere a line every ten seconds, so that short work is silent."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _Lines(verb)
-        return
-    columns = (TextColumn(verb), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        job = bar.add_task(verb, total=None)
-        yield lambda done, total: bar.update(job, completed=done, total=total)
+def _show_progress(verb: str) -> AbstractContextManager[convert.Progress]:
+    def say(done: int, total: int) -> str:
+        return f"{verb}: {done / 1e9:.1f} of {total / 1e9:.1f} GB"
 
-
-class _Lines:
-    def __init__(self, verb: str) -> None:
-        self.verb, self.last = verb, time.monotonic()
-
-    def __call__(self, done: int, total: int) -> None:
-        if time.monotonic() - self.last >= SECONDS_BETWEEN_LINES:
-            self.last = time.monotonic()
-            print(f"{self.verb}: {done / 1e9:.1f} of {total / 1e9:.1f} GB", file=sys.stderr)
+    return show_progress(verb, say, DownloadColumn())

@@ -1,16 +1,12 @@
 """`lavindit tasks`: all of them, one of them, its budget, a new one."""
 
 import argparse
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from lavindit.cli.progress import show_progress
 from lavindit.cli.scaffold import write_scaffold
 from lavindit.cli.tools import MODEL_VARIABLE, Parser, find_model
 from lavindit.data import SourceConfig
@@ -24,7 +20,6 @@ SAMPLES = 32
 CHECKED_PX = 64
 CONTEXT_SCENES, CONTEXT_CLIPS = 64, 16
 SPARE = 4  # times as many scenes as are wanted, since a task may pass some over
-SECONDS_BETWEEN_LINES = 10.0
 BUDGET_OPTIONS = ("model", "samples", "resolution", "root", "layout", "fold")
 
 
@@ -143,7 +138,7 @@ def _run_budget(chosen: argparse.Namespace, console: Console) -> None:
         layout=chosen.layout,
         fold=chosen.fold or 0,
     )
-    with _progress() as progress:
+    with show_progress("scenes", lambda done, total: f"{done} of {total} scenes") as progress:
         budget = measure_budget(task, samples, config, vae, progress)
     _print_budget(budget, console)
     if model is None:
@@ -177,26 +172,3 @@ def _model_or_none(named: Path | None) -> Path | None:
         return find_model(named)
     except LavinditError:
         return None
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal; elsewhere a line every ten seconds, so that short work is silent."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _Lines()
-        return
-    columns = (TextColumn("scenes"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        job = bar.add_task("scenes", total=None)
-        yield lambda done, total: bar.update(job, completed=done, total=total)
-
-
-class _Lines:
-    def __init__(self) -> None:
-        self.last = time.monotonic()
-
-    def __call__(self, done: int, total: int) -> None:
-        if time.monotonic() - self.last >= SECONDS_BETWEEN_LINES:
-            self.last = time.monotonic()
-            print(f"{done} of {total} scenes", file=sys.stderr)

@@ -3,12 +3,20 @@
 from pathlib import Path
 
 from lavindit.files import write_atomically
+from lavindit.report.benchmark import file_benchmark
 from lavindit.report.html import render_html
 from lavindit.report.machine import current_command, current_commit, describe_machine, note_command
 from lavindit.report.markdown import render_markdown
 from lavindit.report.schema import RESULT_NAME, read_result
 
-__all__ = ["current_command", "current_commit", "describe_machine", "note_command", "write_report"]
+__all__ = [
+    "current_command",
+    "current_commit",
+    "describe_machine",
+    "file_benchmark",
+    "note_command",
+    "write_report",
+]
 
 
 def write_report(run_dir: Path | str) -> dict[str, Path]:

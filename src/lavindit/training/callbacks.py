@@ -21,7 +21,7 @@ REPORT_EVERY_S = 10.0
 
 def checkpoint_callback(run: Path | str, every_n_steps: int) -> ModelCheckpoint:
     """Keeps the newest state of a run, and its state at the end, under one name."""
-    return ModelCheckpoint(
+    return _NewestState(
         dirpath=Path(run) / CHECKPOINTS,
         filename=LAST.removesuffix(".ckpt"),
         every_n_train_steps=every_n_steps,
@@ -29,6 +29,19 @@ def checkpoint_callback(run: Path | str, every_n_steps: int) -> ModelCheckpoint:
         enable_version_counter=False,
         save_on_exception=False,
     )
+
+
+class _NewestState(ModelCheckpoint):
+    """Stores only what an optimizer step has just made.
+
+    Lightning's callback forgets in a resumed run that the step it starts from is stored, and would store it again after
+    the next batch; under accumulation that batch's gradients are in no checkpoint.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Know the step that the run goes on from."""
+        super().on_train_start(trainer, pl_module)
+        self._last_global_step_saved = trainer.global_step
 
 
 class FinalState(Callback):
@@ -106,14 +119,12 @@ class ProgressLines(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Say how far training is."""
-        now = time.monotonic()
-        if now - self._said < REPORT_EVERY_S or not trainer.is_global_zero:
+        if not self._is_due(trainer):
             return
-        self._said = now
         done = trainer.global_step - self._first_step
         loss = trainer.callback_metrics.get("train_loss")
         total = f"/{trainer.max_steps}" if trainer.max_steps and trainer.max_steps > 0 else ""
-        pace = (now - self._started) / max(done, 1)
+        pace = (self._said - self._started) / max(done, 1)
         shown = f" loss {float(loss):.4f}" if loss is not None else ""
         print(f"step {trainer.global_step}{total}{shown}  {pace:.2f} s a step", file=sys.stderr, flush=True)
 
@@ -127,13 +138,19 @@ class ProgressLines(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Say which task is tested, and how far."""
-        now = time.monotonic()
-        if now - self._said < REPORT_EVERY_S or not trainer.is_global_zero:
+        if not self._is_due(trainer):
             return
-        self._said = now
         batches = trainer.num_test_batches
         place = f"task {dataloader_idx + 1} of {len(batches)}, batch {batch_idx + 1} of {batches[dataloader_idx]}"
         print(f"testing {batch.tasks[0]}: {place}", file=sys.stderr, flush=True)
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        """Whether ten seconds have passed since the last line, which this one then is."""
+        now = time.monotonic()
+        if now - self._said < REPORT_EVERY_S or not trainer.is_global_zero:
+            return False
+        self._said = now
+        return True
 
 
 class PredictionWriter(Callback):
