@@ -173,8 +173,8 @@ def test_a_clip_and_an_image_weigh_the_same() -> None:
     torch.testing.assert_close(objective.of_adversary(groups, judge, 0).hinge, hinge.mean())
 
 
-@pytest.mark.parametrize("options", [{"r1_every": 0}, {"start": -1}])
-def test_what_cannot_be_is_refused_in_one_line(options: dict[str, int]) -> None:
+@pytest.mark.parametrize("options", [{"r1_every": 0}, {"start": -1}, {"weight": -1.0}, {"r1_weight": float("nan")}])
+def test_what_cannot_be_is_refused_in_one_line(options: dict[str, float]) -> None:
     with pytest.raises(LavinditError, match=next(iter(options))) as refused:
         AdversarialConfig(**options)  # pyright: ignore
     assert "\n" not in str(refused.value)

@@ -96,6 +96,8 @@ def _parse(arguments: list[str]) -> tuple[Any, EpisodeData, Path]:
     if chosen.precision not in PRECISIONS:
         raise LavinditError(f"unknown precision {chosen.precision!r}; there are {', '.join(PRECISIONS)}")
     chosen.posterior = chosen.posterior or model.get("posterior", get_args(Posterior)[0])
+    if chosen.posterior not in get_args(Posterior):
+        raise LavinditError(f"unknown posterior {chosen.posterior!r}; there are {', '.join(get_args(Posterior))}")
     vae = chosen.vae or model.get("vae")
     if vae is None:
         raise LavinditError("no VAE: name its model directory with --vae, or a config of a J-DiT with --config")

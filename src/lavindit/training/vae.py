@@ -17,7 +17,14 @@ from lavindit.models.stvae.statistics import LatentMoments, measure_latents
 from lavindit.training.adversary_watch import AdversaryWatch
 from lavindit.training.base import TrainedModule, normal_rows
 from lavindit.training.checks import check_start
-from lavindit.training.vae_losses import AdversarialConfig, PerceptualConfig, Rebuilt, Terms, VAEObjective
+from lavindit.training.vae_losses import (
+    AdversarialConfig,
+    PerceptualConfig,
+    Rebuilt,
+    Terms,
+    VAEObjective,
+    refuse_negative,
+)
 from lavindit.training.vae_results import VAERecorder, ask_alone
 from lavindit.types import EpisodeBatch
 
@@ -91,6 +98,8 @@ class VAEModule(TrainedModule):
         pca_pictures: int = 2000,
     ) -> None:
         super().__init__(optimizer, warmup_steps, decay_share, ema_decay, seed)
+        for name, weight in (("kl_weight", kl_weight), ("l1_weight", l1_weight)):
+            refuse_negative(name, weight)
         self.automatic_optimization = False
         self.make_adversary_optimizer = adversary_optimizer
         self.network_config, self.init_from = network, init_from

@@ -20,6 +20,12 @@ from lavindit.models import Discriminator, DiscriminatorConfig
 from lavindit.models.stvae import DiagonalGaussian
 
 
+def refuse_negative(name: str, value: float) -> None:
+    """Refuse a weight that would reward what it is to prevent."""
+    if not value >= 0:
+        raise LavinditError(f"{name} {value} must be 0 or more")
+
+
 @dataclass(frozen=True)
 class PerceptualConfig:
     """The perceptual term.
@@ -36,6 +42,9 @@ class PerceptualConfig:
     weights: str = "lpips"
     stages: int = 5
     frames: int | None = 4
+
+    def __post_init__(self) -> None:
+        refuse_negative("perceptual: weight", self.weight)
 
     def make(self) -> PerceptualLoss | None:
         """The loss, or None where its weight is 0.
@@ -69,6 +78,8 @@ class AdversarialConfig:
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
 
     def __post_init__(self) -> None:
+        refuse_negative("adversarial: weight", self.weight)
+        refuse_negative("adversarial: r1_weight", self.r1_weight)
         if self.r1_every < 1 or self.start < 0:
             raise LavinditError(
                 f"adversarial: r1_every {self.r1_every} must be 1 or more, start {self.start} 0 or more"
