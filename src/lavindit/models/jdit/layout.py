@@ -5,11 +5,16 @@ A sequence is all clean frames (input, target, input, target, ..., query) and th
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from lavindit.models.jdit.config import ContextAttention
+
+Span = tuple[int, int]
+Calls = tuple[tuple[Span, tuple[Span, ...]], ...]
+"""Attention without masks, call by call: who asks, and whom they see, as spans [first, last + 1)."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,32 @@ class Layout:
         mask = torch.tensor(self.visible, device=device)
         return mask.repeat_interleave(tokens_per_frame, 0).repeat_interleave(tokens_per_frame, 1)
 
+    def calls(self, tokens_per_frame: int) -> Calls | None:
+        """The mask as calls over tokens; None: everybody sees everybody."""
+        return None if self.visible is None else _calls(self.visible, tokens_per_frame)
+
+
+@lru_cache(maxsize=64)
+def _calls(visible: tuple[tuple[bool, ...], ...], n: int) -> Calls:
+    """Neighbouring frames that see the same ask together."""
+    found, first = [], 0
+    for row, rows in groupby(visible):
+        last = first + len(list(rows))
+        found.append(((first * n, last * n), tuple((a * n, b * n) for a, b in _spans(row))))
+        first = last
+    return tuple(found)
+
+
+def _spans(row: tuple[bool, ...]) -> list[Span]:
+    """Where a row is true."""
+    found, first = [], 0
+    for seen, places in groupby(row):
+        last = first + len(list(places))
+        if seen:
+            found.append((first, last))
+        first = last
+    return found
+
 
 @lru_cache(maxsize=64)
 def query_layout(mode: ContextAttention, context_frames: int, target_frames: int, query_frames: int = 1) -> Layout:
@@ -51,6 +82,15 @@ def query_layout(mode: ContextAttention, context_frames: int, target_frames: int
 
     total = context_frames + target_frames
     return Layout(context, target, tuple(tuple(sees(i, j) for j in range(total)) for i in range(total)))
+
+
+@lru_cache(maxsize=64)
+def reading_layout(mode: ContextAttention, frames: int, first: int = 0) -> Layout:
+    """Clean frames that are read on their own, after `first` others that they all see: frame by frame, or at once."""
+    if mode == "joint":
+        raise ValueError("a joint context sees the noise: it cannot be read before the target is there")
+    rows = tuple(tuple(j <= i for j in range(frames)) for i in range(frames))
+    return Layout(tuple(range(first, first + frames)), (), rows if mode == "causal" and frames > 1 else None)
 
 
 @lru_cache(maxsize=64)
