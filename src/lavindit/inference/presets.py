@@ -1,7 +1,7 @@
 """How queries are answered: single options, named sets of them, and the order in which they count."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypedDict, Unpack, cast, get_args
 
 from lavindit.errors import LavinditError
@@ -139,6 +139,38 @@ def settle(info: Mapping[str, Any], preset: str | None = None, seed: int = 0, **
     names = {field.name for field in fields(SamplingConfig)} & chosen.keys()
     sampling = SamplingConfig(seed=seed, **{name: chosen.pop(name) for name in names})
     return Settings(sampling, preset or own, **chosen)
+
+
+def resettle(
+    settings: Settings, preset: str | None = None, seed: int | None = None, **options: Unpack[Options]
+) -> Settings:
+    """Settings that a prompt was compiled with, sampled in another way.
+
+    Args:
+        settings: Of the prompt.
+        preset: Name of a preset whose sampling counts; None: the prompt's own.
+        seed: Seed of the noise; None: the prompt's own.
+        **options: Choices of sampling; others may be named as they are.
+
+    Raises:
+        LavinditError: An option would change what the prompt has fixed.
+    """
+    names = {field.name for field in fields(SamplingConfig)} - {"posterior"}
+    asked = {key: value for key, value in options.items() if value is not None}
+    fixed = {field.name: getattr(settings, field.name) for field in fields(Settings)}
+    fixed["posterior"] = settings.sampling.posterior
+    for key, value in asked.items():
+        if key not in names and key in fixed and fixed[key] != value:
+            raise LavinditError(
+                f"the prompt was compiled with {key} {fixed[key]}; compile another one for {key} {value}"
+            )
+        if key not in names and key not in fixed:
+            raise LavinditError(f"no option {key!r}; there are {', '.join(Options.__annotations__)}")
+    layer = find_preset(preset) if preset is not None else {}
+    chosen = {key: value for key, value in (dict(layer) | asked).items() if key in names}
+    if seed is not None:
+        chosen["seed"] = seed
+    return replace(settings, sampling=replace(settings.sampling, **chosen))
 
 
 def _own_preset(info: Mapping[str, Any]) -> str:

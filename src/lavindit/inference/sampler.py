@@ -3,7 +3,7 @@
 Legend: B batch, K pairs, C latent channels, T latent frames of an input or target, Tc frames of the context.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -13,10 +13,11 @@ from torch import Tensor
 from lavindit.errors import LavinditError
 from lavindit.flow import SOLVERS, Grid, guide, seeded_noise, solve, time_grid
 from lavindit.models import STVAE, JDiT
-from lavindit.models.jdit import query_layout
+from lavindit.models.jdit import KVCache, query_layout
 from lavindit.types import EpisodeBatch, LatentEpisode
 
 Posterior = Literal["mean", "sample"]
+Field = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -91,11 +92,16 @@ def posterior_noise(sample_ids: Sequence[str], name: str, places: int, shape: tu
     return seeded_noise(names, shape, seed).unflatten(0, (len(sample_ids), places))
 
 
+def join_pairs(latent: LatentEpisode, count: int) -> Tensor:
+    """The clean frames of the first `count` pairs [B, C, Tp, h, w]: input, target, input, target, ..."""
+    return torch.cat([part[:, k] for k in range(count) for part in (latent.inputs, latent.targets)], dim=2)
+
+
 def join_context(latent: LatentEpisode) -> Tensor:
     """The clean frames of an episode [B, C, Tc, h, w]: input, target, input, target, ..., query."""
     pairs = latent.inputs.shape[1] - 1
-    frames = [part[:, k] for k in range(pairs) for part in (latent.inputs, latent.targets)]
-    return torch.cat([*frames, latent.inputs[:, pairs]], dim=2)
+    query = latent.inputs[:, pairs]
+    return torch.cat([join_pairs(latent, pairs), query], dim=2) if pairs else query
 
 
 def null_context(model: JDiT, query: Tensor) -> Tensor:
@@ -109,29 +115,94 @@ def null_context(model: JDiT, query: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(query[:, :, :1]), query], dim=2)
 
 
+@dataclass(frozen=True, eq=False)
+class ReadPairs:
+    """Pairs that a model has read, for any number of queries.
+
+    Attributes:
+        pairs: Of their clean frames; batch 1 where all queries share them.
+        null: Of what stands in their place in the branch without them; None where nothing does.
+    """
+
+    pairs: KVCache
+    null: KVCache | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Memory."""
+        return self.pairs.bytes + (self.null.bytes if self.null is not None else 0)
+
+
+def read_pairs(model: JDiT, pairs: Tensor) -> ReadPairs:
+    """Read pairs [B, C, Tp, h, w] once, in the modes whose context does not see the noise."""
+    nothing = null_context(model, pairs[:1, :, :0])
+    return ReadPairs(model.read(pairs), model.read(nothing) if nothing.shape[2] else None)
+
+
+def can_read_once(model: JDiT) -> bool:
+    """Whether the context is blind to noise and time, so that it need not be computed anew in every step."""
+    return model.config.context_attention != "joint"
+
+
 @torch.no_grad()
 def sample_latents(model: JDiT, latent: LatentEpisode, sample_ids: Sequence[str], config: SamplingConfig) -> Tensor:
-    """Answers in latent space [B, C, T, h, w] to the queries of a batch; the query's own target is not read.
+    """Answers in latent space [B, C, T, h, w] to the queries of a batch; the query's own target is not read."""
+    query, frames = latent.inputs[:, -1], latent.targets.shape[3]
+    if can_read_once(model):
+        return sample_queries(
+            model, read_pairs(model, join_pairs(latent, latent.inputs.shape[1] - 1)), query, frames, sample_ids, config
+        )
+    return _sample(model, sample_ids, query, frames, config, lambda null: _compute_anew(model, latent, null))
+
+
+@torch.no_grad()
+def sample_queries(
+    model: JDiT, shown: ReadPairs, query: Tensor, frames: int, sample_ids: Sequence[str], config: SamplingConfig
+) -> Tensor:
+    """Answers in latent space [B, C, `frames`, h, w] to queries [B, C, T, h, w], after pairs that were read before."""
+    return _sample(model, sample_ids, query, frames, config, lambda null: _answer_from(model, shown, query, null))
+
+
+def _sample(
+    model: JDiT,
+    sample_ids: Sequence[str],
+    query: Tensor,
+    frames: int,
+    config: SamplingConfig,
+    branch: Callable[[bool], Field],
+) -> Tensor:
+    """Integrate from noise to answers with the velocities of the branches with pairs and without.
 
     The network is asked in the type of its weights; the state of the solver stays as the latents are.
     """
-    context, query = join_context(latent), latent.inputs[:, -1]
-    null = null_context(model, query)
-    shape = tuple(latent.targets.shape[2:])
-    noise = seeded_noise(sample_ids, shape, config.seed).to(query)
-    mode, frames = model.config.context_attention, query.shape[2]
-    dtype = next(model.parameters()).dtype
+    shape = (query.shape[1], frames, *query.shape[3:])
+    noise, dtype = seeded_noise(sample_ids, shape, config.seed).to(query), next(model.parameters()).dtype
+    fields = [branch(null) for null in ((False,) if config.guidance == 1 else (False, True))]
 
     def field(x: Tensor, t: Tensor) -> Tensor:
-        times = t.expand(len(x))
-
-        def velocity(clean: Tensor) -> Tensor:
-            layout = query_layout(mode, clean.shape[2], x.shape[2], query_frames=frames)
-            return model(x.to(dtype), times, clean.to(dtype), layout).to(x.dtype)
-
-        return guide(velocity(context), lambda: velocity(null), config.guidance)
+        shown, *null = (lambda part=part: part(x.to(dtype), t.expand(len(x))).to(x.dtype) for part in fields)
+        return guide(shown(), null[0], config.guidance) if null else shown()
 
     return solve(field, noise, time_grid(config.grid, config.steps, config.shift), config.solver)
+
+
+def _answer_from(model: JDiT, shown: ReadPairs, query: Tensor, null: bool) -> Field:
+    """The velocity after what was read; the query is read here, once."""
+    before = ([] if shown.null is None else [shown.null]) if null else [shown.pairs]
+    past = [*before, model.read(query, before)]
+    return lambda x, t: model.answer(x, t, past)
+
+
+def _compute_anew(model: JDiT, latent: LatentEpisode, null: bool) -> Field:
+    """The velocity of a model whose context sees the noise."""
+    query = latent.inputs[:, -1]
+    context = (null_context(model, query) if null else join_context(latent)).to(next(model.parameters()).dtype)
+
+    def velocity(x: Tensor, t: Tensor) -> Tensor:
+        layout = query_layout(model.config.context_attention, context.shape[2], x.shape[2], query.shape[2])
+        return model(x, t, context, layout)
+
+    return velocity
 
 
 @torch.no_grad()
@@ -141,3 +212,16 @@ def answer_batch(
     """Answers to a batch as pictures [B, 3, T, H, W]; `chunk` pictures a pass of the VAE, None: all at once."""
     latent = encode_batch(vae, batch, config.posterior, config.seed, chunk)
     return vae.to_pictures(sample_latents(model, latent, batch.sample_ids, config), chunk)
+
+
+@torch.no_grad()
+def answer_queries(
+    vae: STVAE, model: JDiT, shown: ReadPairs, batch: EpisodeBatch, config: SamplingConfig, chunk: int | None = None
+) -> Tensor:
+    """As `answer_batch`, after pairs that were read before; the batch has none of its own."""
+    noise = None
+    if config.posterior == "sample":
+        noise = posterior_noise(batch.sample_ids, "input", 1, vae.latent_shape(batch.inputs), config.seed)
+    query = vae.to_latent(batch.inputs, noise, chunk)[:, 0]
+    frames = vae.latent_shape(batch.targets)[1]
+    return vae.to_pictures(sample_queries(model, shown, query, frames, batch.sample_ids, config), chunk)

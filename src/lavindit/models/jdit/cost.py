@@ -117,6 +117,13 @@ def forward_bytes(
     return bytes_per_number * (sum(count_parameters(config).values()) + activations)
 
 
+def cache_bytes(
+    config: JDiTConfig, frames: int, tokens_per_frame: int, bytes_per_number: int = 4, batch: int = 1
+) -> int:
+    """Bytes of the keys and values of clean frames in every block."""
+    return 2 * config.depth * batch * frames * tokens_per_frame * config.kv_width * bytes_per_number
+
+
 def _patch_width(config: JDiTConfig) -> int:
     return config.latent_channels * config.patch**2
 
