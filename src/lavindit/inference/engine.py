@@ -14,14 +14,13 @@ from lavindit.data.episodes import collate, guarded_codec, guarded_pair
 from lavindit.errors import LavinditError
 from lavindit.flow import seed_from
 from lavindit.inference.presets import Options, Settings, resettle, settle
-from lavindit.inference.prompt import Prompt, check_compiles, check_memory
+from lavindit.inference.prompt import Prompt, check_compiles, check_memory, pair_of_pictures
 from lavindit.inference.queries import Asked, Query, join_frames, join_windows, read_half, read_query
 from lavindit.inference.sampler import (
     answer_batch,
     answer_queries,
     can_read_once,
     encode_batch,
-    join_pairs,
     read_pairs,
 )
 from lavindit.models import STVAE, JDiT, load_engine_model, model_folder
@@ -66,14 +65,15 @@ class Engine:
         self.vae, self.jdit, self.info = vae.eval(), jdit.eval(), info
         self.settings = settle(info)
 
-    def settle(self, preset: str | None = None, seed: int = 0, **options: Unpack[Options]) -> Settings:
-        """Every choice of an answer: options before the preset, the preset before the model's own."""
-        return settle(self.info, preset, seed, **options)
+    def settle(
+        self, preset: str | None = None, seed: int = 0, *, task: str | None = None, **options: Unpack[Options]
+    ) -> Settings:
+        """Every choice of an answer: options before the preset, the preset before the model's own for the task."""
+        return settle(self.info, preset, seed, task=task, **options)
 
     def compile(
         self,
         task: str | Path | Task,
-        pairs: int | None = None,
         *,
         seed: int = 0,
         preset: str | None = None,
@@ -83,35 +83,36 @@ class Engine:
 
         Args:
             task: As in `apply`.
-            pairs: K; None: the model's own choice.
             seed: Seed of the draw of the pairs.
             preset: As in `apply`.
-            **options: As in `apply`. What concerns the pairs (`resolution`, `fit`, `context`, ...) is fixed with them.
+            **options: As in `apply`. What concerns the pairs (`pairs`, `resolution`, `fit`, ...) is fixed with them.
 
         Raises:
             LavinditError: The model's context sees the noise, the pairs would be chosen by the query, there are too few
                 of them, or they do not fit into memory.
         """
         check_compiles(self.jdit)
-        settings = self.settle(preset, seed, **(options | {"pairs": pairs}))
+        named = None if isinstance(task, Task) else str(task)
         task = task if isinstance(task, Task) else get_task(task)
+        settings = self.settle(preset, seed, task=task.name, **options)
         if settings.choice(task).by_query:
             raise LavinditError(
                 f"the pairs of {task.name} are chosen by the query (context {settings.context or task.context}), so "
                 "they cannot be read before it: name another choice, context=random for one"
             )
-        return self._compile(task, settings)
+        return replace(self._compile(task, settings), named=named)
 
     def append(self, prompt: Prompt, shown: Query, answer: Query) -> Prompt:
         """A prompt with one more pair, without reading the others again; a `causal` model alone can.
 
         Args:
             prompt: Stays as it is.
-            shown: The pair's input, of any size.
-            answer: Its target, as a picture.
+            shown: The pair's input, of any size; the task prepares it as it does a query.
+            answer: Its target, as a picture in the colours of the prompt's codec.
 
         Raises:
-            LavinditError: The model is not causal, or a picture cannot be read or has another number of frames.
+            LavinditError: The model is not causal, a picture cannot be read or has another number of frames, or memory
+                does not suffice.
         """
         if self.jdit.config.context_attention != "causal":
             raise LavinditError(
@@ -123,12 +124,12 @@ class Engine:
             read_half(half, count, side, prompt.settings.fit)
             for half, count in zip((shown, answer), frames, strict=True)
         ]
-        pair = Pair(*halves, native=halves[1], valid=torch.ones_like(halves[1][:1], dtype=torch.bool))
-        latent = self._encode_pairs(prompt.task, prompt.codec, (pair,), prompt.settings)
+        pair = pair_of_pictures(prompt.task.prepare_query(halves[0]), halves[1])
+        latent = self._encode_pairs(prompt.task, prompt.codec, (pair,), prompt.settings, before=len(prompt.pairs))
         added = self.jdit.read(latent, [prompt.read.pairs])
         read = replace(prompt.read, pairs=join_caches([prompt.read.pairs, added]))
-        settings = replace(prompt.settings, pairs=prompt.settings.pairs + 1)
-        return replace(prompt, pairs=(*prompt.pairs, pair), read=read, settings=settings)
+        pairs = (*prompt.pairs, pair)
+        return replace(prompt, pairs=pairs, read=read, settings=replace(prompt.settings, pairs=len(pairs)))
 
     def apply(
         self,
@@ -188,8 +189,8 @@ class Engine:
             prompt, task, settings = task, task.task, resettle(task.settings, preset, seed, **options)
             asked = [read_query(query, task, settings) for query in queries]
         else:
-            settings = self.settle(preset, seed or 0, **options)
             task = task if isinstance(task, Task) else get_task(task)
+            settings = self.settle(preset, seed or 0, task=task.name, **options)
             asked = [read_query(query, task, settings) for query in queries]
             reads_once = can_read_once(self.jdit) and not settings.choice(task).by_query
             prompt = self._compile(task, settings) if reads_once else None
@@ -224,17 +225,26 @@ class Engine:
     def _compile(self, task: Task, settings: Settings) -> Prompt:
         codec, pairs = self._show(task, settings)
         read = read_pairs(self.jdit, self._encode_pairs(task, codec, pairs, settings))
-        return Prompt(task, codec, pairs, read, settings)
+        # A choice such as "all" shows what there is, however many were asked for.
+        return Prompt(task, codec, pairs, read, replace(settings, pairs=len(pairs)))
 
-    def _encode_pairs(self, task: Task, codec: Codec, pairs: Sequence[Pair], settings: Settings) -> Tensor:
-        """The clean frames of pairs [1, C, F, h, w], if the memory for their keys and values is there."""
-        weights = next(self.jdit.parameters())
-        batch = collate([Episode(task.name, f"{task.name}/prompt", tuple(pairs[:-1]), pairs[-1], codec)])
-        frames = sum(self.vae.latent_shape(part)[1] for part in (batch.inputs, batch.targets)) * len(pairs)
+    def _encode_pairs(
+        self, task: Task, codec: Codec, pairs: Sequence[Pair], settings: Settings, before: int = 0
+    ) -> Tensor:
+        """The clean frames of pairs [1, C, F, h, w], if the memory for their keys and values is there.
+
+        Each pair is an episode of its own, numbered from `before` on, so that a posterior sample does not depend on
+        which pairs are encoded together.
+        """
+        weights, sampling = next(self.jdit.parameters()), settings.sampling
+        numbered = enumerate(pairs, before)
+        batch = collate([Episode(task.name, f"{task.name}/prompt/{n}", (), pair, codec) for n, pair in numbered])
+        frames = sum(self.vae.latent_shape(part)[1] for part in (batch.inputs, batch.targets))
+        frames *= before + len(pairs)
         check_memory(self.jdit.config, frames, settings.resolution, weights.dtype, weights.device)
-        sampling = settings.sampling
         latent = encode_batch(self.vae, batch.to(weights.device), sampling.posterior, sampling.seed, _chunk(batch))
-        return join_pairs(latent, len(pairs))
+        joined = torch.cat([latent.inputs[:, 0], latent.targets[:, 0]], dim=2)  # [K, C, t + t', h, w]
+        return joined.transpose(0, 1).flatten(1, 2)[None]
 
     def _show(self, task: Task, settings: Settings, picture: Tensor | None = None) -> tuple[Codec, tuple[Pair, ...]]:
         """Choose the pairs that show a task, by a query's picture where the choice asks for it."""

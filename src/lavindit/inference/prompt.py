@@ -4,6 +4,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from lavindit.errors import LavinditError
 from lavindit.inference.presets import Settings
@@ -27,6 +28,8 @@ class Prompt:
         pairs: The pairs as pictures, for reports.
         read: Keys and values of every block, batch 1.
         settings: What it was compiled with; sampling may be chosen anew with each query, the rest is fixed.
+        named: What the task was named by: its registered name, plugin file or folder; None for one that was handed over
+            as an object.
     """
 
     task: Task
@@ -34,6 +37,7 @@ class Prompt:
     pairs: tuple[Pair, ...]
     read: ReadPairs
     settings: Settings
+    named: str | None = None
 
     @property
     def bytes(self) -> int:
@@ -87,6 +91,11 @@ class PromptStore:
             gone.append(self._prompts.popitem(last=False)[0])
         self._prompts[name] = prompt
         return gone
+
+
+def pair_of_pictures(shown: Tensor, answer: Tensor) -> Pair:
+    """A pair of which the pictures [3, T, H, W] and [3, T', H, W] alone are known; they stand for the truth, too."""
+    return Pair(shown, answer, native=answer, valid=torch.ones_like(answer[:1], dtype=torch.bool))
 
 
 def check_compiles(model: JDiT) -> None:

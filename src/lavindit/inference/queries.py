@@ -65,11 +65,14 @@ def read_half(half: Query, frames: int, size: int, fit: Fit) -> Tensor:
     """Input or target of a pair [3, T, size, size], fitted as the pairs of a folder are.
 
     Raises:
-        LavinditError: It cannot be read, or has fewer frames than a pair's.
+        LavinditError: It cannot be read, has fewer frames than a pair's, or is a clip where a pair's is a picture.
     """
     picture = _load(half)
-    if picture.shape[1] < frames:
-        raise LavinditError(f"a pair of this prompt takes {frames} frames, {half} has {picture.shape[1]}")
+    given, name = picture.shape[1], half if isinstance(half, (str, Path)) else "the given one"
+    if given < frames:
+        raise LavinditError(f"a pair of this prompt takes clips of {frames} frames, {name} has {given}")
+    if given > frames == 1:
+        raise LavinditError(f"a pair of this prompt takes one picture, {name} is a clip of {given} frames; give one")
     return stretch(picture[:, :frames], size) if fit == "stretch" else center_square(picture[:, :frames], size)
 
 

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from lavindit.errors import LavinditError
-from lavindit.flow import SOLVERS, Grid, guide, seeded_noise, solve, time_grid
+from lavindit.flow import SOLVERS, Field, Grid, check_times, guide, seeded_noise, solve, time_grid
 from lavindit.models import STVAE, JDiT
 from lavindit.models.jdit import KVCache, query_layout
 from lavindit.types import EpisodeBatch, LatentEpisode
 
 Posterior = Literal["mean", "sample"]
-Field = Callable[[Tensor, Tensor], Tensor]
+Start = Literal["noise", "zeros"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class SamplingConfig:
         seed: Seed of the noise, and of the posterior samples.
         grid: "uniform", or "official": the released grid, slow at the noise; its 20 points are 19 steps.
         posterior: What pairs and query are encoded to: the "mean" of the VAE's posterior, or a "sample" of it.
+        times: The times themselves, `steps` + 1 from 0 to 1, in place of grid and shift.
+        start: What stands at t = 0: seeded "noise", or "zeros", its mean, where one-step training has begun with it.
     """
 
     steps: int = 20
@@ -41,15 +43,28 @@ class SamplingConfig:
     seed: int = 0
     grid: Grid = "uniform"
     posterior: Posterior = "mean"
+    times: tuple[float, ...] | None = None
+    start: Start = "noise"
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise LavinditError(f"steps must be at least 1, got {self.steps}")
         if self.solver not in SOLVERS:
             raise LavinditError(f"unknown solver {self.solver!r}; there are {', '.join(SOLVERS)}")
-        for name, value, known in (("grid", self.grid, Grid), ("posterior", self.posterior, Posterior)):
+        for name, known in (("grid", Grid), ("posterior", Posterior), ("start", Start)):
+            value = getattr(self, name)
             if value not in get_args(known):
                 raise LavinditError(f"unknown {name} {value!r}; there are {', '.join(get_args(known))}")
+        if self.times is not None:
+            object.__setattr__(self, "times", tuple(self.times))  # a config.json has a list
+            check_times(self.times)
+            if len(self.times) != self.steps + 1:
+                raise LavinditError(f"{len(self.times)} times are {len(self.times) - 1} steps, not {self.steps}")
+
+    @property
+    def points(self) -> Tensor:
+        """The times that the solver steps through [steps + 1]."""
+        return time_grid(self.grid, self.steps, self.shift) if self.times is None else torch.tensor(self.times)
 
 
 def encode_batch(
@@ -112,7 +127,7 @@ def null_context(model: JDiT, query: Tensor) -> Tensor:
     """
     if model.config.context_attention == "causal":
         return query
-    return torch.cat([torch.zeros_like(query[:, :, :1]), query], dim=2)
+    return torch.cat([query.new_zeros(*query.shape[:2], 1, *query.shape[3:]), query], dim=2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,12 +162,22 @@ def can_read_once(model: JDiT) -> bool:
 @torch.no_grad()
 def sample_latents(model: JDiT, latent: LatentEpisode, sample_ids: Sequence[str], config: SamplingConfig) -> Tensor:
     """Answers in latent space [B, C, T, h, w] to the queries of a batch; the query's own target is not read."""
-    query, frames = latent.inputs[:, -1], latent.targets.shape[3]
+    field = velocity_field(model, latent, config.guidance)
+    return solve(field, start_of(latent, sample_ids, config), config.points, config.solver)
+
+
+@torch.no_grad()
+def velocity_field(model: JDiT, latent: LatentEpisode, guidance: float = 1.0) -> Field:
+    """v(x, t) of the answers to the queries of a batch; what can be read once is read here, for any number of times."""
     if can_read_once(model):
-        return sample_queries(
-            model, read_pairs(model, join_pairs(latent, latent.inputs.shape[1] - 1)), query, frames, sample_ids, config
-        )
-    return _sample(model, sample_ids, query, frames, config, lambda null: _compute_anew(model, latent, null))
+        shown = read_pairs(model, join_pairs(latent, latent.inputs.shape[1] - 1))
+        return _guided(model, guidance, lambda null: _answer_from(model, shown, latent.inputs[:, -1], null))
+    return _guided(model, guidance, lambda null: _compute_anew(model, latent, null))
+
+
+def start_of(latent: LatentEpisode, sample_ids: Sequence[str], config: SamplingConfig) -> Tensor:
+    """What the answers to a batch begin with [B, C, T, h, w]."""
+    return _start(latent.inputs[:, -1], latent.targets.shape[3], sample_ids, config)
 
 
 @torch.no_grad()
@@ -160,30 +185,30 @@ def sample_queries(
     model: JDiT, shown: ReadPairs, query: Tensor, frames: int, sample_ids: Sequence[str], config: SamplingConfig
 ) -> Tensor:
     """Answers in latent space [B, C, `frames`, h, w] to queries [B, C, T, h, w], after pairs that were read before."""
-    return _sample(model, sample_ids, query, frames, config, lambda null: _answer_from(model, shown, query, null))
+    field = _guided(model, config.guidance, lambda null: _answer_from(model, shown, query, null))
+    return solve(field, _start(query, frames, sample_ids, config), config.points, config.solver)
 
 
-def _sample(
-    model: JDiT,
-    sample_ids: Sequence[str],
-    query: Tensor,
-    frames: int,
-    config: SamplingConfig,
-    branch: Callable[[bool], Field],
-) -> Tensor:
-    """Integrate from noise to answers with the velocities of the branches with pairs and without.
+def _start(query: Tensor, frames: int, sample_ids: Sequence[str], config: SamplingConfig) -> Tensor:
+    shape = (query.shape[1], frames, *query.shape[3:])
+    if config.start == "zeros":
+        return query.new_zeros(len(sample_ids), *shape)
+    return seeded_noise(sample_ids, shape, config.seed).to(query)
+
+
+def _guided(model: JDiT, guidance: float, branch: Callable[[bool], Field]) -> Field:
+    """The velocity of the branches with pairs and, where guidance asks for it, without.
 
     The network is asked in the type of its weights; the state of the solver stays as the latents are.
     """
-    shape = (query.shape[1], frames, *query.shape[3:])
-    noise, dtype = seeded_noise(sample_ids, shape, config.seed).to(query), next(model.parameters()).dtype
-    fields = [branch(null) for null in ((False,) if config.guidance == 1 else (False, True))]
+    dtype = next(model.parameters()).dtype
+    fields = [branch(null) for null in ((False,) if guidance == 1 else (False, True))]
 
     def field(x: Tensor, t: Tensor) -> Tensor:
         shown, *null = (lambda part=part: part(x.to(dtype), t.expand(len(x))).to(x.dtype) for part in fields)
-        return guide(shown(), null[0], config.guidance) if null else shown()
+        return guide(shown(), null[0], guidance) if null else shown()
 
-    return solve(field, noise, time_grid(config.grid, config.steps, config.shift), config.solver)
+    return field
 
 
 def _answer_from(model: JDiT, shown: ReadPairs, query: Tensor, null: bool) -> Field:

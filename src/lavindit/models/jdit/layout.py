@@ -3,6 +3,7 @@
 A sequence is all clean frames (input, target, input, target, ..., query) and then the noisy ones.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -67,21 +68,24 @@ def _spans(row: tuple[bool, ...]) -> list[Span]:
 
 
 @lru_cache(maxsize=64)
-def query_layout(mode: ContextAttention, context_frames: int, target_frames: int, query_frames: int = 1) -> Layout:
-    """One query at the end of its context, its target after it: sampling, and the paper's training."""
-    context = tuple(range(context_frames))
-    target = tuple(range(context_frames, context_frames + target_frames))
+def query_layout(
+    mode: ContextAttention, context_frames: int, target_frames: int, query_frames: int = 1, copies: int = 1
+) -> Layout:
+    """One query at the end of its context, its target after it: sampling, and the paper's training.
+
+    Clean frames that never see the noise serve several noisy `copies` of the target at once, which do not see each
+    other.
+
+    Raises:
+        ValueError: Several copies, and a joint context, which would see them all.
+    """
     if mode == "joint":
-        return Layout(context, target, None)
+        if copies > 1:
+            raise ValueError("a joint context sees the noise: it serves one noisy target")
+        return Layout(tuple(range(context_frames)), tuple(range(context_frames, context_frames + target_frames)), None)
     pairs = context_frames - query_frames
-
-    def sees(i: int, j: int) -> bool:
-        if i >= context_frames:
-            return True
-        return j <= i if mode == "causal" else j < (pairs if i < pairs else context_frames)
-
-    total = context_frames + target_frames
-    return Layout(context, target, tuple(tuple(sees(i, j) for j in range(total)) for i in range(total)))
+    seen = [i + 1 if mode == "causal" else pairs if i < pairs else context_frames for i in range(context_frames)]
+    return _blind_to_noise(seen, [context_frames] * copies, target_frames)
 
 
 @lru_cache(maxsize=64)
@@ -104,17 +108,21 @@ def every_pair_layout(pairs: int, input_frames: int = 1, target_frames: int = 1,
     """
     stride = input_frames + target_frames
     context_frames = pairs * stride + input_frames
-    context = tuple(range(context_frames))
-    once = tuple(i * stride + input_frames + f for i in range(pairs + 1) for f in range(target_frames))
-    target = once * copies
+    before = [i * stride + input_frames for i in range(pairs + 1)]
+    return _blind_to_noise(range(1, context_frames + 1), before * copies, target_frames)
 
-    def sees(i: int, j: int) -> bool:
-        if i < context_frames:
-            return j <= i
-        group = (i - context_frames) // target_frames
-        if j < context_frames:
-            return j < group % (pairs + 1) * stride + input_frames
-        return (j - context_frames) // target_frames == group
 
-    total = context_frames + len(target)
-    return Layout(context, target, tuple(tuple(sees(i, j) for j in range(total)) for i in range(total)))
+def _blind_to_noise(seen: Sequence[int], before: Sequence[int], target_frames: int) -> Layout:
+    """Clean frames, and noisy targets that they do not see.
+
+    Args:
+        seen: How many clean frames, from the first on, each clean frame sees.
+        before: How many each target sees; it stands right after them, and sees itself and no other target.
+        target_frames: Frames of a target.
+    """
+    clean, noisy = len(seen), len(before) * target_frames
+    rows = [tuple(j < count for j in range(clean + noisy)) for count in seen]
+    for number, count in enumerate(before):
+        first = clean + number * target_frames
+        rows += [tuple(j < count or first <= j < first + target_frames for j in range(clean + noisy))] * target_frames
+    return Layout(tuple(range(clean)), tuple(n + f for n in before for f in range(target_frames)), tuple(rows))

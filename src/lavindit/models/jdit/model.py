@@ -134,13 +134,15 @@ class JDiT(nn.Module):
         layout = reading_layout(self.config.context_attention, context.shape[2], sum(cache.frames for cache in past))
         time = self.time_embed(torch.ones(1, 1, device=context.device)) + self.context_vector
         tokens: Tensor | None = self._embed(self.context_embed, context)
-        tables, found = self._tables(layout, context), []
+        tables, kept = self._tables(layout, context), None
         for number, block in enumerate(self.blocks):
             before = [cache.block(number) for cache in past]
             tokens, _, keys_values = block(tokens, None, time, None, tables, before)
-            found.append(keys_values)
-        keys, values = (torch.stack(part) for part in zip(*found, strict=True))
-        return KVCache(keys, values, context.shape[2])
+            kept = kept or tuple(part.new_empty(len(self.blocks), *part.shape) for part in keys_values)
+            for whole, part in zip(kept, keys_values, strict=True):
+                whole[number] = part
+        assert kept is not None
+        return KVCache(*kept, context.shape[2])
 
     @torch.no_grad()
     def answer(self, noisy: Tensor, t: Tensor, past: Sequence[KVCache]) -> Tensor:
@@ -156,6 +158,10 @@ class JDiT(nn.Module):
         """
         first = sum(cache.frames for cache in past)
         tables = self._tables(Layout((), tuple(range(first, first + noisy.shape[2])), None), noisy)
+        return self.step(noisy, t, past, tables)
+
+    def step(self, noisy: Tensor, t: Tensor, past: Sequence[KVCache], tables: SequenceTables) -> Tensor:
+        """The part of `answer` that a compiler can take (`lavindit.inference.serving`)."""
         time = self.time_embed(t[:, None]) + self.target_vector
         tokens = self._embed(self.target_embed, noisy)
         for number, block in enumerate(self.blocks):

@@ -42,10 +42,17 @@ def sequence_tables(
     """
     cos, sin = _angles_of(config, layout.context + layout.target, height, width, device)
     tokens = height * width
+    if attends_in_calls(layout, tokens):
+        return SequenceTables(cos, sin, calls=layout.calls(tokens))
+    return SequenceTables(cos, sin, mask=layout.token_mask(tokens, device))
+
+
+def attends_in_calls(layout: Layout, tokens: int) -> bool:
+    """Whether a sequence of `tokens` a frame attends call by call, and not in one call with a mask."""
     calls = layout.calls(tokens)
-    if calls is not None and layout.target and len(calls) * FEW_TOKENS > len(layout.context + layout.target) * tokens:
-        return SequenceTables(cos, sin, mask=layout.token_mask(tokens, device))
-    return SequenceTables(cos, sin, calls=calls)
+    if calls is None or not layout.target:
+        return True
+    return len(calls) * FEW_TOKENS <= len(layout.context + layout.target) * tokens
 
 
 @lru_cache(maxsize=32)
