@@ -3,6 +3,8 @@
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lavindit.errors import LavinditError
@@ -14,12 +16,23 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         LavinditError: The folder cannot be made or written to, or the disk is full.
     """
+    with new_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A temporary name in the same folder to write to; renamed to `path` if all goes well.
+
+    Raises:
+        LavinditError: The folder cannot be made or written to, or the disk is full.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Not tempfile: its files are readable by their owner only, and a report is there to be shared.
         try:
-            temporary.write_bytes(content)
+            yield temporary
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -1,18 +1,23 @@
+import itertools
 import math
 
 import pytest
 import torch
 
+from lavindit.errors import LavinditError
 from lavindit.flow import (
+    check_times,
     guide,
     interpolate,
     logit_normal_times,
+    nfe,
     official_grid,
     seed_from,
     seeded_noise,
     shift_times,
     solve,
     time_grid,
+    tune_grids,
     uniform_grid,
     velocity,
 )
@@ -120,3 +125,60 @@ def test_seeds_do_not_collide_by_concatenation():
     assert seed_from("a", "bc") != seed_from("ab", "c")
     assert seed_from(1, 2) == seed_from("1", "2")
     assert 0 <= seed_from("x") < 2**63
+
+
+@pytest.mark.parametrize("method", ["euler", "heun", "midpoint"])
+def test_nfe_counts_what_a_solver_asks_of_the_field(method):
+    calls = []
+    solve(lambda x, t: calls.append(t) or -x, torch.ones(1), uniform_grid(5), method)
+    assert nfe(method, 5) == len(calls)
+
+
+def test_times_that_are_no_grid_are_refused_in_one_line():
+    check_times((0.0, 0.2, 1.0))
+    for times in ((), (0.0,), (0.0, 0.5), (0.1, 1.0), (0.0, 0.5, 0.5, 1.0), (0.0, 0.6, 0.5, 1.0), (0.0, "a", 1.0)):
+        with pytest.raises(LavinditError, match=r"^times must rise from 0 to 1, got .+$"):
+            check_times(times)
+
+
+def early(x, t):
+    """A field that changes most near the noise, as those of tasks with one right answer do."""
+    return -8 * torch.exp(-6 * t) * x + torch.sin(9 * t)
+
+
+def error_of(grid, x, method):
+    return float((solve(early, x, grid, method) - solve(early, x, uniform_grid(400), "heun")).square().mean().sqrt())
+
+
+@pytest.mark.parametrize("method", ["euler", "heun", "midpoint"])
+def test_tuned_grids_come_nearer_to_the_exact_solution_than_even_ones(method):
+    generator = torch.Generator().manual_seed(0)
+    tuned_on, new = torch.randn(2, 16, 3, dtype=torch.float64, generator=generator)
+    grids = tune_grids(early, tuned_on, [1, 2, 4], method, candidates=16)
+    assert {steps: len(grid) for steps, grid in grids.items()} == {1: 2, 2: 3, 4: 5}
+    for steps, grid in grids.items():
+        check_times(grid.tolist())
+        assert error_of(grid, new, method) <= error_of(uniform_grid(steps), new, method)
+    assert error_of(grids[4], new, method) < 0.5 * error_of(uniform_grid(4), new, method)
+
+
+@pytest.mark.parametrize("method", ["euler", "midpoint"])
+def test_the_best_of_all_grids_is_found_where_there_are_few(method):
+    x = torch.randn(8, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    times, exact = torch.linspace(0, 1, 9, dtype=torch.float64), solve(early, x, uniform_grid(16), "heun")
+
+    def error(grid):
+        return float((solve(early, x, grid, method) - exact).abs().mean())
+
+    every = [times[[0, *inner, 8]] for inner in itertools.combinations(range(1, 8), 2)]
+    assert error(tune_grids(early, x, [3], method, candidates=8)[3]) == min(map(error, every))
+
+
+def test_a_straight_path_has_grids_of_every_length():
+    x = torch.zeros(2, 3, dtype=torch.float64)
+    grids = tune_grids(lambda x, t: torch.ones_like(x), x, [1, 3, 6], candidates=6)
+    for steps, grid in grids.items():
+        torch.testing.assert_close(solve(lambda x, t: torch.ones_like(x), x, grid), torch.ones_like(x))
+        assert len(grid) == steps + 1
+    with pytest.raises(ValueError, match="between 1 and 6"):
+        tune_grids(early, x, [2, 7], candidates=6)

@@ -3,7 +3,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import pytest
@@ -13,11 +13,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from lavindit.errors import LavinditError
+from lavindit.inference import Engine
 from lavindit.losses import flow_matching_loss
 from lavindit.models import STVAE, JDiT, JDiTConfig, STVAEConfig
 from lavindit.models.jdit import every_pair_layout, query_layout
 from lavindit.models.jdit.cost import count_parameters, forward_bytes, forward_cost, training_flops
 from lavindit.training.plan import TrainingPlan, TrainingSetup, plan_training
+from lavindit.training.plan_prompt import PromptSetup, compile_and_answer, plan_prompt
 
 Cli = Callable[[list[object]], Any]
 
@@ -124,6 +126,48 @@ class TestMemory:
         assert type(before) is type(network(*inputs, context, layout)) is torch.Tensor
 
 
+class TestPrompt:
+    @pytest.mark.parametrize("options", [{}, {"guidance": 2.0, "queries": 3}, {"pairs": 8, "resolution": 128}])
+    @pytest.mark.parametrize("mode", ["prefix", "causal"])
+    def test_estimate_is_what_compiling_and_answering_take(self, mode: Any, options: dict[str, Any]) -> None:
+        config = replace(SMALL, context_attention=mode)
+        # Two queries: alone and on one thread, torch takes a convolution that unfolds its input within the operator.
+        setup = PromptSetup(**({"resolution": 64, "pairs": 4, "queries": 2, "kernels": "cpu"} | options))
+        plan = plan_prompt(config, VAE, setup)
+        assert plan is not None
+        networks = STVAE(VAE).eval().requires_grad_(False), JDiT(config).eval().requires_grad_(False)
+        weights = plan.memory.items["VAE"] + plan.memory.items["J-DiT"]
+        assert weights == sum(p.nbytes for network in networks for p in network.parameters())
+        peaks = peaks_by_phase(lambda enter: compile_and_answer(*networks, setup, enter))
+        assert {name: size - weights for name, size in plan.memory.phases.items()} == pytest.approx(peaks, rel=0.1)
+        assert sum(plan.memory.items.values()) == plan.memory.total == max(plan.memory.phases.values())
+        assert min(plan.memory.items.values()) >= 0
+
+    @pytest.mark.parametrize(("mode", "weights"), [("prefix", "bfloat16"), ("causal", "float32")])
+    def test_a_real_prompt_is_as_large_as_planned(self, mode: Any, weights: Any) -> None:
+        config = replace(SMALL, context_attention=mode)
+        setup = PromptSetup(resolution=64, pairs=3, weights=weights)
+        engine = Engine(STVAE(VAE).to(setup.dtype), JDiT(config).to(setup.dtype), {"resolution": 64})
+        prompt = engine.compile("depth_estimation", pairs=3)
+        plan = plan_prompt(config, VAE, setup)
+        assert plan is not None
+        assert plan.prompt == prompt.bytes == plan.memory.items["prompt"]
+        query = engine.jdit.read(torch.rand(1, 16, 1, 8, 8), [prompt.read.pairs])
+        assert plan.query == query.bytes == plan.memory.items["queries"]
+
+    def test_guidance_reads_the_query_twice_and_a_batch_of_queries_each(self) -> None:
+        config = replace(SMALL, context_attention="causal")
+        plain, guided = (plan_prompt(config, VAE, PromptSetup(64, 2, 3, scale)) for scale in (1.0, 2.5))
+        assert plain is not None
+        assert guided is not None
+        assert guided.query == 2 * plain.query
+        assert guided.memory.items["queries"] == 3 * guided.query
+        assert guided.prompt == plain.prompt
+
+    def test_a_joint_model_compiles_none(self) -> None:
+        assert plan_prompt(SMALL, VAE, PromptSetup(64, 2)) is None
+
+
 class TestSetup:
     @pytest.mark.parametrize(
         ("options", "words"),
@@ -142,6 +186,14 @@ class TestSetup:
         with pytest.raises(LavinditError, match="causal"):
             plan_training(SMALL, VAE, replace(SINGLE, targets="every_pair"))
 
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [({"resolution": 100}, "multiple of 16"), ({"pairs": 0}, "pairs of a"), ({"queries": 0}, "queries of a")],
+    )
+    def test_nonsense_of_a_prompt_is_refused(self, options: dict[str, Any], words: str) -> None:
+        with pytest.raises(LavinditError, match=words):
+            PromptSetup(**options)
+
 
 class TestCommand:
     def test_prints_numbers(self, run_cli: Cli) -> None:
@@ -151,6 +203,9 @@ class TestCommand:
         assert sum(numbers["parameters"].values()) == 2811584
         assert numbers["setup"]["targets"] == "every_pair"
         assert numbers["memory"]["fits"] is True
+        prompt = numbers["prompt"]["bfloat16"]
+        assert prompt["prompt"] == 2 * 6 * 2 * 16 * 64 * 2  # keys and values, blocks, frames, tokens, width, bytes
+        assert prompt["memory"]["total"] < numbers["prompt"]["float32"]["memory"]["total"] < numbers["memory"]["total"]
         assert numbers["days"] == pytest.approx(numbers["step_s"] * 100_000 / 86400)
 
     def test_prints_tables(self, run_cli: Cli) -> None:
@@ -159,12 +214,25 @@ class TestCommand:
             [*arguments, "--devices", "4", "--global-batch", "8", "--peak-tflops", "1", "--memory-gb", "0.08"]
         )
         assert ran.code == 0, ran.stderr
-        for words in ("4 x 2 = 8 episodes", "gathered blocks", r"VAE encoding, 36 pictures", r"fits into .* no +yes"):
+        prompt = ("memory of a compiled prompt", "float32 +bfloat16", "keys and values of 8 pairs", "answering 1 query")
+        for words in (
+            *prompt,
+            "4 x 2 = 8 episodes",
+            "gathered blocks",
+            r"VAE encoding, 36 pictures",
+            r"fits into .* no +yes",
+        ):
             assert re.search(words, ran.stdout), ran.stdout
+
+    def test_a_joint_model_has_no_prompt(self, run_cli: Cli) -> None:
+        arguments = ["plan", "--size", "nano", "--vae", "nano", "--resolution", "64", "--pairs", "1"]
+        ran = run_cli([*arguments, "--context-attention", "joint", "--json"])
+        assert json.loads(ran.stdout)["prompt"] is None
 
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
+            (["--size", "nano", "--queries", "0"], "--queries must be at least 1"),
             (["--size", "3.5b"], r"unknown size '3\.5b'; there are nano, 0\.1b, 1\.0b, 3\.4b"),
             (["--size", "nano", "--resolution", "100"], "multiple of 16"),
             (["--size", "nano", "--devices", "0"], "devices must be at least 1"),
@@ -190,11 +258,35 @@ def planned(strategy: Any, devices: int) -> TrainingPlan:
 
 def measure(config: JDiTConfig, setup: TrainingSetup, checkpointing: bool) -> int:
     """Peak bytes of two training steps by the records of torch's allocator; see benchmarks/plan_memory.py."""
+    return max(size for _, size in allocated(lambda: train(config, setup, checkpointing)))
+
+
+def allocated(run: Callable[[], object]) -> list[tuple[int, int]]:
+    """What torch's CPU allocator holds beyond the start, as (ns, bytes) after every change."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        train(config, setup, checkpointing)
+        run()
     records: Any = profile.profiler.kineto_results.events()  # pyright: ignore[reportOptionalMemberAccess]
     changes = sorted((e.start_ns(), e.nbytes()) for e in records if e.name() == "[memory]")
-    return max(accumulate(change for _, change in changes))
+    return list(zip((time for time, _ in changes), accumulate(change for _, change in changes), strict=True))
+
+
+def peaks_by_phase(run: Callable[[Callable[[str], None]], object]) -> dict[str, int]:
+    """Peak bytes of each phase that is entered, by markers among the profiler's records of memory."""
+    names: list[str] = []
+    marker = 12_345_664  # bytes, of tensors that nothing else makes
+
+    def enter(name: str) -> None:
+        names.append(name)
+        torch.empty(marker, dtype=torch.uint8)
+
+    peaks: dict[str, int] = {}
+    sizes = [0, *(size for _, size in allocated(lambda: run(enter)))]
+    for before, after in pairwise(sizes):
+        if after - before == marker:
+            peaks[names[len(peaks)]] = 0
+        elif before - after != marker and peaks:
+            peaks[names[len(peaks) - 1]] = max(peaks[names[len(peaks) - 1]], after)
+    return peaks
 
 
 def train(config: JDiTConfig, setup: TrainingSetup, checkpointing: bool) -> None:

@@ -15,7 +15,7 @@ from lavindit.data import SourceConfig, source_for
 from lavindit.data.episodes import collate
 from lavindit.errors import LavinditError
 from lavindit.flow import seeded_noise
-from lavindit.inference import PRESETS, Engine, SamplingConfig, Settings, encode_batch, settle
+from lavindit.inference import PRESETS, Engine, SamplingConfig, Settings, encode_batch, resettle, settle
 from lavindit.inference.sampler import posterior_noise, sample_latents
 from lavindit.models import STVAE, JDiT, JDiTConfig
 from lavindit.pictures import load_picture, save_picture, truncate
@@ -98,12 +98,51 @@ class TestSettle:
         other = settle(info, "default")
         assert (other.preset, other.fit, other.sampling) == ("default", "pad", SamplingConfig(guidance=3.0))
 
+    def test_a_task_has_a_sampling_of_its_own(self) -> None:
+        info = {
+            "sampling": {"steps": 8, "guidance": 2.5, "grid": "uniform", "shift": 1.0, "times": None},
+            "task_sampling": {"depth": {"steps": 2, "solver": "heun"}, "edges": {"times": [0, 0.2, 0.5, 1]}},
+        }
+        assert settle(info).sampling == settle(info, task="other").sampling == SamplingConfig(steps=8, guidance=2.5)
+        assert settle(info, task="depth").sampling == SamplingConfig(steps=2, guidance=2.5, solver="heun")
+        edges = settle(info, task="edges").sampling
+        assert (edges.steps, edges.times, edges.guidance) == (3, (0, 0.2, 0.5, 1), 2.5)
+        assert torch.equal(edges.points, torch.tensor([0, 0.2, 0.5, 1]))
+        assert settle(info, "paper", task="depth").sampling == SamplingConfig(guidance=2.5)
+        assert settle(info, task="depth", steps=5).sampling == SamplingConfig(steps=5, guidance=2.5, solver="heun")
+
+    def test_times_stand_in_place_of_steps_grid_and_shift(self) -> None:
+        info = {"sampling": {"steps": 2, "times": [0, 0.25, 1]}}
+        assert settle(info, solver="midpoint").sampling.times == (0, 0.25, 1)
+        options: list[dict[str, Any]] = [{"steps": 3}, {"grid": "official"}, {"shift": 2.0}]
+        for option in options:
+            assert settle(info, **option).sampling.times is None
+        assert settle(info, "official").sampling.times is None
+        told = settle(info, times=[0, 0.1, 0.3, 1])
+        assert (told.sampling.steps, told.sampling.times) == (3, (0, 0.1, 0.3, 1))
+        assert resettle(told, guidance=2.0).sampling.times == told.sampling.times
+        assert resettle(told, steps=3).sampling.times is None
+        assert resettle(told, times=(0, 1)).sampling.points.tolist() == [0, 1]
+        with pytest.raises(LavinditError, match="3 times are 2 steps, not 4"):
+            settle({}, steps=4, times=(0, 0.5, 1))
+        with pytest.raises(LavinditError, match=r"config\.json .* times must rise from 0 to 1, got 0, 2"):
+            settle({"sampling": {"times": [0, 2]}})
+        with pytest.raises(LavinditError, match=r"config\.json .* unknown solver 'magic'"):
+            settle({"task_sampling": {"depth": {"solver": "magic"}}}, task="depth")
+        with pytest.raises(LavinditError, match=r"config\.json"):
+            settle({"task_sampling": ["depth"]}, task="depth")
+
+    def test_a_start_of_zeros(self) -> None:
+        info = {"sampling": {"steps": 1, "start": "zeros"}}
+        assert settle(info).sampling == SamplingConfig(steps=1, start="zeros")
+        assert settle(info, "paper").sampling == SamplingConfig()
+
     def test_unknown_names(self) -> None:
         with pytest.raises(LavinditError, match="unknown preset 'newest'; there are default, paper, official"):
             settle({}, "newest")
         with pytest.raises(LavinditError, match=r"config\.json .* unknown preset 'none'"):
             settle({"preset": "none"})
-        for name in ("fit", "rounding", "grid", "posterior"):
+        for name in ("fit", "rounding", "grid", "posterior", "start"):
             wrong: dict[str, Any] = {name: "other"}
             with pytest.raises(LavinditError, match=f"unknown {name} 'other'; there are "):
                 settle({}, **wrong)
@@ -250,6 +289,15 @@ def test_the_network_is_asked_in_its_own_type_and_the_state_stays_float32() -> N
     x = seeded_noise(["a"], (16, 1, 4, 4))
     torch.testing.assert_close(answer, x * (1 + 1 / 3) ** 3, rtol=0.02, atol=0)
     assert not torch.equal(answer, answer.bfloat16().float())
+
+
+def test_zeros_start_where_they_are_asked_for_and_times_are_stepped_through() -> None:
+    model, latent = Recorder(), LatentEpisode(torch.randn(1, 2, 16, 1, 4, 4), torch.randn(1, 2, 16, 1, 4, 4))
+    assert not sample_latents(model, latent, ["a"], SamplingConfig(steps=2, start="zeros")).any()  # pyright: ignore
+    config = SamplingConfig(steps=2, times=(0, 0.25, 1))
+    answer = sample_latents(model, latent, ["a"], config)  # pyright: ignore[reportArgumentType]
+    expected = seeded_noise(["a"], (16, 1, 4, 4)) * (1 + 0.25) * (1 + 0.75)
+    torch.testing.assert_close(answer, expected, rtol=0.02, atol=0)
 
 
 class TestFolders:

@@ -16,7 +16,9 @@ COMMANDS = {
     "test": ("train", "run_trainer"),
     "predict": ("train", "run_trainer"),
     "report": ("tools", "run_report"),
-    "apply": ("tools", "run_apply"),
+    "apply": ("apply", "run_apply"),
+    "compile": ("compile", "run_compile"),
+    "append": ("compile", "run_append"),
     "tasks": ("tasks", "run_tasks"),
     "plan": ("plan", "run_plan"),
     "encode": ("encode", "run_encode"),
@@ -34,6 +36,8 @@ commands:
   predict    answers to the test episodes as pictures
   report     tables and one HTML page from a result:   lavindit report RUN
   apply      answer your own pictures:        lavindit apply --task depth_estimation --query photo.jpg --out answers
+  compile    a task's pairs, read once for many queries:   lavindit compile --task NAME --pairs 8 --out FILE
+  append     one more pair to a compiled prompt:   lavindit append --prompt FILE --input A --target B --out FILE
   tasks      the registered tasks, one of them, what it can reach at best, or a new one:   lavindit tasks new NAME
   plan       memory, FLOPs and time of a training:   lavindit plan --size 3.4b --resolution 512 --devices 64
   encode     a mixture's latents, for fast training:   lavindit encode --config experiment/demo_jdit.yaml --out DIR

@@ -1,9 +1,9 @@
-"""`lavindit plan`: what a training will need, before any machine is rented."""
+"""`lavindit plan`: what a training and a compiled prompt will need, before any machine is rented."""
 
 import json
 import sys
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from rich.console import Console
@@ -14,6 +14,7 @@ from lavindit.cli.tools import Parser
 from lavindit.errors import LavinditError
 from lavindit.models import JDiTConfig, STVAEConfig
 from lavindit.training.plan import Memory, TrainingPlan, TrainingSetup, plan_training
+from lavindit.training.plan_prompt import PromptPlan, PromptSetup, Weights, plan_prompt
 from lavindit.training.throughput import ACCELERATORS, Accelerator
 
 SIZES = ("nano", "0.1b", "1.0b", "3.4b")
@@ -24,7 +25,7 @@ DAY_S = 86400
 
 
 def run_plan(arguments: list[str]) -> None:
-    """Print the plan of a training.
+    """Print the plan of a training, and of a prompt that the trained model compiles.
 
     Raises:
         LavinditError: For what a person can mend.
@@ -53,14 +54,23 @@ def run_plan(arguments: list[str]) -> None:
         left = "resolution, pairs, batch, VAE and optimizer are options of plan"
         print(f"lavindit: note: network and targets are those of {chosen.config}; {left}", file=sys.stderr)
     plan = plan_training(network, vae, setup)
+    prompts = _prompts(network, vae, chosen)
     if chosen.json:
-        print(json.dumps(_numbers(plan, device, chosen.mfu, chosen.steps), indent=2))
+        numbers = _numbers(plan, device, chosen.mfu, chosen.steps)
+        print(json.dumps(numbers | {"prompt": _prompt_numbers(prompts, device)}, indent=2))
     else:
-        _print(plan, device, chosen.mfu, chosen.steps, Console())
+        console = Console()
+        _print(plan, device, chosen.mfu, chosen.steps, console)
+        if prompts:
+            console.print(_prompt_table(prompts, device))
 
 
 def _parser() -> Parser:
-    parser = Parser("lavindit plan", description="Memory a device, FLOPs and time of a training.", allow_abbrev=False)
+    parser = Parser(
+        "lavindit plan",
+        description="Memory a device, FLOPs and time of a training; memory of a prompt.",
+        allow_abbrev=False,
+    )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--size", help=f"size of the J-DiT: {', '.join(SIZES)}")
     what.add_argument("--config", metavar="FILE", help="a model or experiment config")
@@ -78,6 +88,8 @@ def _parser() -> Parser:
     parser.add_argument("--context-attention", choices=("joint", "prefix", "causal"), help="default: the config's")
     parser.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw")
     parser.add_argument("--vae-chunk", type=int, metavar="N", help="pictures the VAE encodes in one pass (default all)")
+    parser.add_argument("--queries", type=int, default=1, metavar="N", help="queries a batch to a prompt (default 1)")
+    parser.add_argument("--guidance", type=float, default=1.0, metavar="X", help="guidance of a prompt's answers")
     parser.add_argument("--device", default="h100", help=f"{', '.join(ACCELERATORS)} (default h100)")
     parser.add_argument("--peak-tflops", type=float, metavar="X", help="peak of a device, instead of its data sheet's")
     parser.add_argument("--memory-gb", type=float, metavar="Y", help="memory of a device, 10^9 bytes")
@@ -105,6 +117,8 @@ def _network(chosen: Any) -> tuple[JDiTConfig, Any, int]:
     if chosen.targets is None and config.context_attention != "causal":
         targets = "query"  # another attention was asked for than the config's targets need
     copies = chosen.noisy_copies if chosen.noisy_copies is not None else options.get("noisy_copies", 1)
+    if chosen.noisy_copies is None and config.context_attention == "joint":
+        copies = 1
     return config, targets, copies
 
 
@@ -151,6 +165,18 @@ def _batch(chosen: Any) -> int:
     return chosen.global_batch // chosen.devices
 
 
+def _prompts(network: JDiTConfig, vae: STVAEConfig, chosen: Any) -> list[PromptPlan]:
+    """A compiled prompt in each type of weights; none of a joint model, nor without pairs."""
+    if chosen.queries < 1:
+        raise LavinditError(f"--queries must be at least 1, got {chosen.queries}")
+    if chosen.pairs == 0:
+        return []
+    sizes = {"resolution": chosen.resolution, "pairs": chosen.pairs}
+    asked = {"queries": chosen.queries, "guidance": chosen.guidance}
+    found = (plan_prompt(network, vae, PromptSetup(**sizes, **asked, weights=name)) for name in get_args(Weights))
+    return [plan for plan in found if plan is not None]
+
+
 def _fits(memory: Memory, device: Accelerator) -> bool:
     return memory.total <= RESERVE * device.memory_gb * 1e9
 
@@ -162,6 +188,17 @@ def _numbers(plan: TrainingPlan, device: Accelerator, mfu: float, steps: int) ->
         memory: Memory = getattr(plan, name)
         numbers[name] |= {"total": memory.total, "fits": _fits(memory, device)}
     return numbers | {"device": asdict(device), "mfu": mfu, "step_s": step_s, "days": step_s * steps / DAY_S}
+
+
+def _prompt_numbers(prompts: list[PromptPlan], device: Accelerator) -> dict[str, Any] | None:
+    return {
+        plan.setup.weights: {
+            "prompt": plan.prompt,
+            "query": plan.query,
+            "memory": asdict(plan.memory) | {"total": plan.memory.total, "fits": _fits(plan.memory, device)},
+        }
+        for plan in prompts
+    } or None
 
 
 def _print(plan: TrainingPlan, device: Accelerator, mfu: float, steps: int, console: Console) -> None:
@@ -183,24 +220,38 @@ def _print(plan: TrainingPlan, device: Accelerator, mfu: float, steps: int, cons
 
 
 def _memory_table(plan: TrainingPlan, device: Accelerator) -> Table:
-    table = Table(
-        box=None,
-        pad_edge=False,
-        title="memory a device, GiB",
-        title_justify="left",
-    )
-    for heading in ("", "no checkpointing", "checkpointing"):
-        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
-    both = (plan.memory, plan.memory_checkpointed)
-    for name in plan.memory.items:
-        table.add_row(name, *(_gib(memory.items[name]) for memory in both))
-    table.add_section()
-    table.add_row("peak", *(_gib(memory.total) for memory in both), style="bold")
     chunk = min(plan.setup.vae_chunk or plan.setup.pictures, plan.setup.pictures)
     names = {"encoding": f"VAE encoding, {chunk} pictures a pass"}
-    for phase in plan.memory.phases:
-        table.add_row(f"  while: {names.get(phase, phase)}", *(_gib(memory.phases[phase]) for memory in both))
-    verdicts = ("yes" if _fits(memory, device) else "no" for memory in both)
+    columns = {"no checkpointing": plan.memory, "checkpointing": plan.memory_checkpointed}
+    return _side_by_side("memory a device, GiB", columns, names, device)
+
+
+def _prompt_table(prompts: list[PromptPlan], device: Accelerator) -> Table:
+    setup = prompts[0].setup
+    queries = f"{setup.queries} quer{'y' if setup.queries == 1 else 'ies'}"
+    names = {
+        "prompt": f"prompt, keys and values of {setup.pairs} pairs",
+        "queries": f"keys and values of {queries}",
+        "encoding": "VAE encoding of the pairs",
+        "reading": "reading the pairs",
+        "answering": f"answering {queries}",
+    }
+    columns = {plan.setup.weights: plan.memory for plan in prompts}
+    return _side_by_side("memory of a compiled prompt, GiB", columns, names, device)
+
+
+def _side_by_side(title: str, columns: dict[str, Memory], names: dict[str, str], device: Accelerator) -> Table:
+    """Items, peak and phases of memories that have the same ones."""
+    table, memories = Table(box=None, pad_edge=False, title=title, title_justify="left"), list(columns.values())
+    for heading in ("", *columns):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    for name in memories[0].items:
+        table.add_row(names.get(name, name), *(_gib(memory.items[name]) for memory in memories))
+    table.add_section()
+    table.add_row("peak", *(_gib(memory.total) for memory in memories), style="bold")
+    for phase in memories[0].phases:
+        table.add_row(f"  while: {names.get(phase, phase)}", *(_gib(memory.phases[phase]) for memory in memories))
+    verdicts = ("yes" if _fits(memory, device) else "no" for memory in memories)
     table.add_row(f"fits into {RESERVE:.0%} of {device.memory_gb:g} GB", *verdicts, style="bold")
     return table
 

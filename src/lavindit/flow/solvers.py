@@ -26,6 +26,13 @@ def heun_step(field: Field, x: Tensor, t: Tensor, dt: Tensor) -> Tensor:
 
 
 SOLVERS: dict[str, Step] = {"euler": euler_step, "heun": heun_step, "midpoint": midpoint_step}
+EVALUATIONS = {"euler": 1, "heun": 2, "midpoint": 2}
+"""Evaluations of the field a step."""
+
+
+def nfe(method: str, steps: int) -> int:
+    """Evaluations of the field in `steps` steps of a key of `SOLVERS`; guidance asks the network twice in each."""
+    return EVALUATIONS[method] * steps
 
 
 def solve(field: Field, x: Tensor, grid: Tensor, method: str = "euler") -> Tensor:

@@ -1,9 +1,13 @@
 """Times: how they are drawn in training and stepped through in sampling."""
 
+import itertools
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+from lavindit.errors import LavinditError
 
 Grid = Literal["uniform", "official"]
 TABULATED_POINTS = (20, 30, 40)
@@ -50,3 +54,14 @@ def official_grid(points: int) -> Tensor:
 def time_grid(kind: Grid, steps: int, shift: float = 1.0) -> Tensor:
     """`steps + 1` times from 0 to 1 of a uniform or of the released grid, shifted."""
     return uniform_grid(steps, shift) if kind == "uniform" else shift_times(official_grid(steps + 1), shift)
+
+
+def check_times(times: Sequence[float]) -> None:
+    """Refuse times that are no grid.
+
+    Raises:
+        LavinditError: They do not rise from 0 to 1.
+    """
+    numbers = len(times) > 1 and all(isinstance(t, int | float) for t in times)
+    if not numbers or (times[0], times[-1]) != (0, 1) or any(b <= a for a, b in itertools.pairwise(times)):
+        raise LavinditError(f"times must rise from 0 to 1, got {', '.join(map(str, times)) or 'none'}")

@@ -13,14 +13,22 @@ from lavindit.data import SourceConfig, source_for
 from lavindit.data.episodes import collate, guarded_codec, guarded_pair
 from lavindit.errors import LavinditError
 from lavindit.flow import seed_from
-from lavindit.inference.presets import Options, Settings, settle
-from lavindit.inference.queries import Asked, Query, join_frames, join_pairs, read_query
-from lavindit.inference.sampler import answer_batch
+from lavindit.inference.presets import Options, Settings, resettle, settle
+from lavindit.inference.prompt import Prompt, check_compiles, check_memory, pair_of_pictures
+from lavindit.inference.queries import Asked, Query, join_frames, join_windows, read_half, read_query
+from lavindit.inference.sampler import (
+    answer_batch,
+    answer_queries,
+    can_read_once,
+    encode_batch,
+    read_pairs,
+)
 from lavindit.models import STVAE, JDiT, load_engine_model, model_folder
+from lavindit.models.jdit import join_caches
 from lavindit.pictures import Rounding, truncate
 from lavindit.task import Task, get_task
 from lavindit.task.context import choose_scenes
-from lavindit.types import Codec, Episode, Pair, Prediction, Scene
+from lavindit.types import Codec, Episode, EpisodeBatch, Pair, Prediction, Scene
 
 CONTEXT_SCENES, CONTEXT_CLIPS = 256, 64
 PIXELS_A_PASS = 2**20  # of the VAE: four pictures at 512 px, about 2 GB in the released one
@@ -57,16 +65,78 @@ class Engine:
         self.vae, self.jdit, self.info = vae.eval(), jdit.eval(), info
         self.settings = settle(info)
 
-    def settle(self, preset: str | None = None, seed: int = 0, **options: Unpack[Options]) -> Settings:
-        """Every choice of an answer: options before the preset, the preset before the model's own."""
-        return settle(self.info, preset, seed, **options)
+    def settle(
+        self, preset: str | None = None, seed: int = 0, *, task: str | None = None, **options: Unpack[Options]
+    ) -> Settings:
+        """Every choice of an answer: options before the preset, the preset before the model's own for the task."""
+        return settle(self.info, preset, seed, task=task, **options)
+
+    def compile(
+        self,
+        task: str | Path | Task,
+        *,
+        seed: int = 0,
+        preset: str | None = None,
+        **options: Unpack[Options],
+    ) -> Prompt:
+        """Read a task's pairs once, for any number of queries.
+
+        Args:
+            task: As in `apply`.
+            seed: Seed of the draw of the pairs.
+            preset: As in `apply`.
+            **options: As in `apply`. What concerns the pairs (`pairs`, `resolution`, `fit`, ...) is fixed with them.
+
+        Raises:
+            LavinditError: The model's context sees the noise, the pairs would be chosen by the query, there are too few
+                of them, or they do not fit into memory.
+        """
+        check_compiles(self.jdit)
+        named = None if isinstance(task, Task) else str(task)
+        task = task if isinstance(task, Task) else get_task(task)
+        settings = self.settle(preset, seed, task=task.name, **options)
+        if settings.choice(task).by_query:
+            raise LavinditError(
+                f"the pairs of {task.name} are chosen by the query (context {settings.context or task.context}), so "
+                "they cannot be read before it: name another choice, context=random for one"
+            )
+        return replace(self._compile(task, settings), named=named)
+
+    def append(self, prompt: Prompt, shown: Query, answer: Query) -> Prompt:
+        """A prompt with one more pair, without reading the others again; a `causal` model alone can.
+
+        Args:
+            prompt: Stays as it is.
+            shown: The pair's input, of any size; the task prepares it as it does a query.
+            answer: Its target, as a picture in the colours of the prompt's codec.
+
+        Raises:
+            LavinditError: The model is not causal, a picture cannot be read or has another number of frames, or memory
+                does not suffice.
+        """
+        if self.jdit.config.context_attention != "causal":
+            raise LavinditError(
+                "pairs are appended to a causal model's prompt alone: in another every pair sees all of them; "
+                "compile the prompt anew"
+            )
+        side, frames = prompt.settings.resolution, (prompt.task.input_frames, prompt.task.target_frames)
+        halves = [
+            read_half(half, count, side, prompt.settings.fit)
+            for half, count in zip((shown, answer), frames, strict=True)
+        ]
+        pair = pair_of_pictures(prompt.task.prepare_query(halves[0]), halves[1])
+        latent = self._encode_pairs(prompt.task, prompt.codec, (pair,), prompt.settings, before=len(prompt.pairs))
+        added = self.jdit.read(latent, [prompt.read.pairs])
+        read = replace(prompt.read, pairs=join_caches([prompt.read.pairs, added]))
+        pairs = (*prompt.pairs, pair)
+        return replace(prompt, pairs=pairs, read=read, settings=replace(prompt.settings, pairs=len(pairs)))
 
     def apply(
         self,
-        task: str | Path | Task,
+        task: str | Path | Task | Prompt,
         query: Query | Sequence[Query],
         *,
-        seed: int = 0,
+        seed: int | None = None,
         batch_size: int = 16,
         preset: str | None = None,
         **options: Unpack[Options],
@@ -74,23 +144,24 @@ class Engine:
         """Answer one query, or a list of them.
 
         Args:
-            task: Registered name, plugin file, folder of pairs, or a Task.
+            task: Registered name, plugin file, folder of pairs, a Task, or a compiled prompt.
             query: Image file, video file, folder of frames, picture [3, T, H, W] in [0, 1], PIL image, or uint8 array
                 [H, W, 3] or [T, H, W, 3]; any size: it is resized into the model's square, padded to keep its aspect
                 ratio, and the answer is brought back to its size. With `fit="stretch"` neither is done. Clips may have
                 any length, see `read_query`.
-            seed: Seed of the context draw and of the noise. The same seed gives the same answer, whatever the
-                batch.
+            seed: Seed of the context draw and of the noise; 0 by default, or the prompt's. The same seed gives the
+                same answer, whatever the batch.
             batch_size: Queries a batch.
             preset: "default", "paper" or "official" (the released inference); None: the model's own.
             **options: `Options`, before whatever the preset says: `pairs` (context pairs, 4 by default, drawn from
-                the task's training scenes; a folder: from its pairs), `steps`, `guidance`, `resolution`, ...
+                the task's training scenes; a folder: from its pairs), `steps`, `guidance`, `resolution`, ... Of a
+                prompt, those of sampling.
 
         Returns:
             A prediction for each query.
 
         Raises:
-            LavinditError: Unknown task or preset, unreadable query, too few pairs.
+            LavinditError: Unknown task or preset, unreadable query, too few pairs, an option that a prompt has fixed.
         """
         single = isinstance(query, Query)
         queries = [query] if single else list(query)
@@ -100,10 +171,10 @@ class Engine:
 
     def apply_all(
         self,
-        task: str | Path | Task,
+        task: str | Path | Task | Prompt,
         queries: Sequence[Query],
         *,
-        seed: int = 0,
+        seed: int | None = None,
         batch_size: int = 16,
         corrupt: bool = False,
         preset: str | None = None,
@@ -114,12 +185,18 @@ class Engine:
         With `corrupt`, queries are clean pictures: the task makes its input from them (a hole, a blur), and the
         episode's truth is known.
         """
-        settings = self.settle(preset, seed, **options)
-        task = task if isinstance(task, Task) else get_task(task)
-        asked = [read_query(query, task, settings) for query in queries]
-        episodes = self._episodes(task, asked, settings, corrupt)
+        if isinstance(task, Prompt):
+            prompt, task, settings = task, task.task, resettle(task.settings, preset, seed, **options)
+            asked = [read_query(query, task, settings) for query in queries]
+        else:
+            task = task if isinstance(task, Task) else get_task(task)
+            settings = self.settle(preset, seed or 0, task=task.name, **options)
+            asked = [read_query(query, task, settings) for query in queries]
+            reads_once = can_read_once(self.jdit) and not settings.choice(task).by_query
+            prompt = self._compile(task, settings) if reads_once else None
+        episodes = self._episodes(task, asked, settings, corrupt, prompt)
         flat = [episode for parts in episodes for episode in parts]
-        squares, seconds = self._answer(flat, settings, batch_size)
+        squares, seconds = self._answer(flat, settings, batch_size, prompt)
         found, first = [], 0
         for query, parts in zip(asked, episodes, strict=True):
             own = slice(first, first + len(parts))
@@ -127,38 +204,71 @@ class Engine:
             found.append(_answer_to(query, parts, squares[own], sum(seconds[own]), settings))
         return found
 
-    def _answer(self, episodes: list[Episode], settings: Settings, batch_size: int) -> tuple[list[Tensor], list[float]]:
+    def _answer(
+        self, episodes: list[Episode], settings: Settings, batch_size: int, prompt: Prompt | None
+    ) -> tuple[list[Tensor], list[float]]:
         """Pictures [3, T, size, size] and seconds, one an episode."""
         device = next(self.jdit.parameters()).device
         squares: list[Tensor] = []
         seconds: list[float] = []
+        if prompt is not None:
+            episodes = [replace(episode, pairs=()) for episode in episodes]
         for first in range(0, len(episodes), batch_size):
             batch = collate(episodes[first : first + batch_size])
             start = time.perf_counter()
-            largest = max(part[0, 0, 0].numel() for part in (batch.inputs, batch.targets))
-            chunk = max(1, PIXELS_A_PASS // largest)
-            squares += answer_batch(self.vae, self.jdit, batch.to(device), settings.sampling, chunk).cpu()
+            models, rest = (self.vae, self.jdit), (batch.to(device), settings.sampling, _chunk(batch))
+            found = answer_batch(*models, *rest) if prompt is None else answer_queries(*models, prompt.read, *rest)
+            squares += found.cpu()
             seconds += [(time.perf_counter() - start) / len(batch)] * len(batch)
         return squares, seconds
 
-    def _episodes(self, task: Task, asked: Sequence[Asked], settings: Settings, corrupt: bool) -> list[list[Episode]]:
-        """The episodes of each query, one a window; the same pairs show the task to all, unless chosen by query."""
-        seed, size = settings.sampling.seed, settings.resolution
+    def _compile(self, task: Task, settings: Settings) -> Prompt:
+        codec, pairs = self._show(task, settings)
+        read = read_pairs(self.jdit, self._encode_pairs(task, codec, pairs, settings))
+        # A choice such as "all" shows what there is, however many were asked for.
+        return Prompt(task, codec, pairs, read, replace(settings, pairs=len(pairs)))
+
+    def _encode_pairs(
+        self, task: Task, codec: Codec, pairs: Sequence[Pair], settings: Settings, before: int = 0
+    ) -> Tensor:
+        """The clean frames of pairs [1, C, F, h, w], if the memory for their keys and values is there.
+
+        Each pair is an episode of its own, numbered from `before` on, so that a posterior sample does not depend on
+        which pairs are encoded together.
+        """
+        weights, sampling = next(self.jdit.parameters()), settings.sampling
+        numbered = enumerate(pairs, before)
+        batch = collate([Episode(task.name, f"{task.name}/prompt/{n}", (), pair, codec) for n, pair in numbered])
+        frames = sum(self.vae.latent_shape(part)[1] for part in (batch.inputs, batch.targets))
+        frames *= before + len(pairs)
+        check_memory(self.jdit.config, frames, settings.resolution, weights.dtype, weights.device)
+        latent = encode_batch(self.vae, batch.to(weights.device), sampling.posterior, sampling.seed, _chunk(batch))
+        joined = torch.cat([latent.inputs[:, 0], latent.targets[:, 0]], dim=2)  # [K, C, t + t', h, w]
+        return joined.transpose(0, 1).flatten(1, 2)[None]
+
+    def _show(self, task: Task, settings: Settings, picture: Tensor | None = None) -> tuple[Codec, tuple[Pair, ...]]:
+        """Choose the pairs that show a task, by a query's picture where the choice asks for it."""
+        seed, choice = settings.sampling.seed, settings.choice(task)
         fit = "stretch" if settings.fit == "stretch" else "crop"
-        config = SourceConfig(resolution=size, scenes=CONTEXT_SCENES, clips=CONTEXT_CLIPS, fit=fit)
-        source, choice = source_for(task, "train", config), settings.choice(task)
+        config = SourceConfig(resolution=settings.resolution, scenes=CONTEXT_SCENES, clips=CONTEXT_CLIPS, fit=fit)
+        generator = torch.Generator().manual_seed(seed_from("apply", seed, task.name))
+        source = source_for(task, "train", config)
+        scenes = choose_scenes(choice, task, source, settings.pairs, generator, query=picture)
+        codec = guarded_codec(task, scenes, generator)
+        return codec, tuple(guarded_pair(task, scene, codec, generator) for scene in scenes)
 
-        def show(picture: Tensor | None) -> tuple[Codec, tuple[Pair, ...]]:
-            generator = torch.Generator().manual_seed(seed_from("apply", seed, task.name))
-            scenes = choose_scenes(choice, task, source, settings.pairs, generator, query=picture)
-            codec = guarded_codec(task, scenes, generator)
-            return codec, tuple(guarded_pair(task, scene, codec, generator) for scene in scenes)
-
-        shared = None if choice.by_query else show(None)
+    def _episodes(
+        self, task: Task, asked: Sequence[Asked], settings: Settings, corrupt: bool, prompt: Prompt | None
+    ) -> list[list[Episode]]:
+        """The episodes of each query, one a window; the same pairs show the task to all, unless chosen by query."""
+        seed, by_query = settings.sampling.seed, prompt is None and settings.choice(task).by_query
+        shared = (prompt.codec, prompt.pairs) if prompt is not None else None
+        if shared is None and not by_query:
+            shared = self._show(task, settings)
         found = []
         for query in asked:
             own = seed_from("query", seed, task.name, query.name)
-            codec, context = shared or show(self._asked_picture(task, query, own, corrupt))
+            codec, context = shared or self._show(task, settings, self._asked_picture(task, query, own, corrupt))
             parts = []
             for window in query.windows:
                 generator = torch.Generator().manual_seed(seed_from(own, window[0]))
@@ -196,7 +306,7 @@ def _answer_to(
 ) -> Answer:
     """One answer of those to the windows of a query."""
     square = join_frames(squares, query.windows)
-    pair = join_pairs([part.query for part in parts], query.windows)
+    pair = join_windows([part.query for part in parts], query.windows)
     episode = replace(parts[0], query=pair)
     # Quantised here and not on saving, so that native values and figures belong to the file's pixels.
     image, shown = _round(query.box.undo(square), settings.rounding), _round(square, settings.rounding)
@@ -204,6 +314,11 @@ def _answer_to(
     native = codec.rescale(codec.decode(image), *query.box.scale)
     prediction = Prediction(episode.task, episode.sample_id, image, native, codec.unit, seconds)
     return Answer(episode, shown, prediction)
+
+
+def _chunk(batch: EpisodeBatch) -> int:
+    """Pictures a pass of the VAE."""
+    return max(1, PIXELS_A_PASS // max(part[0, 0, 0].numel() for part in (batch.inputs, batch.targets)))
 
 
 def _round(picture: Tensor, rounding: Rounding) -> Tensor:

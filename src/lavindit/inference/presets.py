@@ -1,12 +1,12 @@
 """How queries are answered: single options, named sets of them, and the order in which they count."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypedDict, Unpack, cast, get_args
 
 from lavindit.errors import LavinditError
 from lavindit.flow import Grid
-from lavindit.inference.sampler import SamplingConfig
+from lavindit.inference.sampler import SamplingConfig, Start
 from lavindit.pictures import Fit, Rounding
 from lavindit.task import Task
 from lavindit.task.context import ContextChoice, RandomContext, parse_context
@@ -28,6 +28,8 @@ class Options(TypedDict, total=False):
         shift: Time shift of the grid.
         grid: "uniform" or "official".
         posterior: "mean" or "sample" of the VAE's posterior.
+        times: The times themselves, from 0 to 1, in place of steps, grid and shift.
+        start: "noise" or "zeros".
     """
 
     pairs: int | None
@@ -42,11 +44,13 @@ class Options(TypedDict, total=False):
     shift: float | None
     grid: Grid | None
     posterior: Literal["mean", "sample"] | None
+    times: Sequence[float] | None
+    start: Start | None
 
 
 PRESETS: dict[str, Options] = {
     "default": {},
-    "paper": {"steps": 20, "solver": "euler", "grid": "uniform", "shift": 1.0},
+    "paper": {"steps": 20, "solver": "euler", "grid": "uniform", "shift": 1.0, "start": "noise"},
     "official": {
         "pairs": 4,
         "replacement": True,
@@ -59,8 +63,11 @@ PRESETS: dict[str, Options] = {
         "shift": 1.0,
         "grid": "official",
         "posterior": "sample",
+        "start": "noise",
     },
 }
+# What makes the times of a grid; `times` states them outright.
+GRID_NAMES = ("steps", "grid", "shift")
 
 
 @dataclass(frozen=True)
@@ -113,16 +120,24 @@ def find_preset(name: str) -> Options:
     return PRESETS[name]
 
 
-def settle(info: Mapping[str, Any], preset: str | None = None, seed: int = 0, **options: Unpack[Options]) -> Settings:
+def settle(
+    info: Mapping[str, Any],
+    preset: str | None = None,
+    seed: int = 0,
+    *,
+    task: str | None = None,
+    **options: Unpack[Options],
+) -> Settings:
     """Make every choice.
 
-    The first that says something counts: the options, the preset named here, the model's info (`resolution`,
-    `sampling`), the preset that the info names (`preset`), our defaults.
+    The first that says something counts: the options, the preset named here, the model's info (`task_sampling` of this
+    task, then `resolution` and `sampling`), the preset that the info names (`preset`), our defaults.
 
     Args:
         info: A model directory's info.
         preset: Name of a preset; None: the one that the info names, if any.
         seed: Seed of context, noise and posterior samples.
+        task: Name of the task that is asked; None: no task's own sampling counts.
         **options: Single choices.
 
     Raises:
@@ -131,29 +146,76 @@ def settle(info: Mapping[str, Any], preset: str | None = None, seed: int = 0, **
     unknown = sorted(options.keys() - Options.__annotations__.keys())
     if unknown:
         raise LavinditError(f"no option {unknown[0]!r}; there are {', '.join(Options.__annotations__)}")
-    stated, own = _stated(info), _own_preset(info)
-    layers = [find_preset(own), stated] if preset is None else [stated, find_preset(preset)]
+    stated, own = _stated(info, task), _own_preset(info)
+    layers = [find_preset(own), *stated] if preset is None else [*stated, find_preset(preset)]
     chosen: dict[str, Any] = {}
     for layer in (*layers, options):
-        chosen |= {key: value for key, value in layer.items() if value is not None}
+        chosen = _put_over(chosen, layer)
     names = {field.name for field in fields(SamplingConfig)} & chosen.keys()
     sampling = SamplingConfig(seed=seed, **{name: chosen.pop(name) for name in names})
     return Settings(sampling, preset or own, **chosen)
+
+
+def resettle(
+    settings: Settings, preset: str | None = None, seed: int | None = None, **options: Unpack[Options]
+) -> Settings:
+    """Settings that a prompt was compiled with, sampled in another way.
+
+    Args:
+        settings: Of the prompt.
+        preset: Name of a preset whose sampling counts; None: the prompt's own.
+        seed: Seed of the noise; None: the prompt's own.
+        **options: Choices of sampling; others may be named as they are.
+
+    Raises:
+        LavinditError: An option would change what the prompt has fixed.
+    """
+    names = {field.name for field in fields(SamplingConfig)} - {"posterior"}
+    asked = {key: value for key, value in options.items() if value is not None}
+    fixed = {field.name: getattr(settings, field.name) for field in fields(Settings)}
+    fixed["posterior"] = settings.sampling.posterior
+    for key, value in asked.items():
+        if key not in names and key in fixed and fixed[key] != value:
+            raise LavinditError(
+                f"the prompt was compiled with {key} {fixed[key]}; compile another one for {key} {value}"
+            )
+        if key not in names and key not in fixed:
+            raise LavinditError(f"no option {key!r}; there are {', '.join(Options.__annotations__)}")
+    chosen: dict[str, Any] = {"times": settings.sampling.times}
+    for layer in (find_preset(preset) if preset is not None else {}, asked):
+        chosen = _put_over(chosen, {key: value for key, value in layer.items() if key in names})
+    chosen = {"times": None} | chosen
+    if seed is not None:
+        chosen["seed"] = seed
+    return replace(settings, sampling=replace(settings.sampling, **chosen))
+
+
+def _put_over(chosen: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    """What was chosen, with a layer over it; times, and what makes times, take each other's place."""
+    said = {key: value for key, value in layer.items() if value is not None}
+    if said.get("times") is not None:
+        said.setdefault("steps", len(said["times"]) - 1)
+    elif any(name in said for name in GRID_NAMES):
+        chosen = {key: value for key, value in chosen.items() if key != "times"}
+    return {**chosen, **said}
 
 
 def _own_preset(info: Mapping[str, Any]) -> str:
     return str(info.get("preset") or "default")
 
 
-def _stated(info: Mapping[str, Any]) -> Options:
-    """What a model directory's info says itself."""
+def _stated(info: Mapping[str, Any], task: str | None) -> list[Options]:
+    """What a model directory's info says itself: of all tasks, and of one."""
     try:
         resolution, sampling = info.get("resolution"), dict(info.get("sampling", {}))
         if resolution is not None and not isinstance(resolution, int):
             raise TypeError(f"resolution is {resolution!r}, not a whole number")
-        SamplingConfig(**sampling)
+        own = dict(info.get("task_sampling", {}).get(task, {}))
+        for said in (sampling, own):
+            SamplingConfig(**_put_over({}, said))
         find_preset(_own_preset(info))
-    except (TypeError, ValueError, LavinditError) as error:
+    except (AttributeError, TypeError, ValueError, LavinditError) as error:
         raise LavinditError(f"the model's config.json has info that this version cannot use: {error}") from error
-    sampling.pop("seed", None)
-    return cast(Options, {"resolution": resolution, **sampling})
+    for said in (sampling, own):
+        said.pop("seed", None)
+    return [cast(Options, {"resolution": resolution, **sampling}), cast(Options, own)]

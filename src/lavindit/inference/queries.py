@@ -13,7 +13,7 @@ from lavindit.clips import is_clip, load_clip
 from lavindit.errors import LavinditError
 from lavindit.flow import seed_from
 from lavindit.inference.presets import Settings
-from lavindit.pictures import FITS, Letterbox, Stretch, load_picture
+from lavindit.pictures import FITS, Fit, Letterbox, Stretch, center_square, load_picture, stretch
 from lavindit.task import Task
 from lavindit.task.folder_pairs import INPUT
 from lavindit.types import Pair
@@ -59,6 +59,21 @@ def read_query(query: Query, task: Task, settings: Settings) -> Asked:
         raise LavinditError(f"task {task.name} asks about clips of {wanted} frames, {name} has {given}; cut it")
     box = FITS[settings.fit](picture, settings.resolution)
     return Asked(name, box, box.apply(picture), windows_of(given, wanted))
+
+
+def read_half(half: Query, frames: int, size: int, fit: Fit) -> Tensor:
+    """Input or target of a pair [3, T, size, size], fitted as the pairs of a folder are.
+
+    Raises:
+        LavinditError: It cannot be read, has fewer frames than a pair's, or is a clip where a pair's is a picture.
+    """
+    picture = _load(half)
+    given, name = picture.shape[1], half if isinstance(half, (str, Path)) else "the given one"
+    if given < frames:
+        raise LavinditError(f"a pair of this prompt takes clips of {frames} frames, {name} has {given}")
+    if given > frames == 1:
+        raise LavinditError(f"a pair of this prompt takes one picture, {name} is a clip of {given} frames; give one")
+    return stretch(picture[:, :frames], size) if fit == "stretch" else center_square(picture[:, :frames], size)
 
 
 def _load(query: Query) -> Tensor:
@@ -107,7 +122,7 @@ def join_frames(parts: Sequence[Tensor], windows: Sequence[Sequence[int]]) -> Te
     return torch.stack([frames[number] for number in sorted(frames)], 1)
 
 
-def join_pairs(pairs: Sequence[Pair], windows: Sequence[Sequence[int]]) -> Pair:
+def join_windows(pairs: Sequence[Pair], windows: Sequence[Sequence[int]]) -> Pair:
     """The windows of a query as one pair."""
 
     def joined(name: str) -> Tensor:

@@ -57,6 +57,7 @@ class WeightsFile:
     Args:
         path: The file.
         remedy: Ends the line that a damaged file is told with.
+        what: What that line calls the file's content.
 
     Attributes:
         specs: Type and shape of every tensor, in the file's order.
@@ -66,8 +67,8 @@ class WeightsFile:
         LavinditError: The file is missing, truncated, or no safetensors.
     """
 
-    def __init__(self, path: Path, remedy: str = "copy the file again") -> None:
-        self.path, self.remedy = path, remedy
+    def __init__(self, path: Path, remedy: str = "copy the file again", what: str = "weights") -> None:
+        self.path, self.remedy, self.what = path, remedy, what
         try:
             with safe_open(path, "pt"):  # the library knows every way in which a header can be wrong
                 pass
@@ -105,7 +106,7 @@ class WeightsFile:
 
     def _unreadable(self, error: Exception) -> LavinditError:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        return LavinditError(f"cannot read the weights {self.path}: {reason}; {self.remedy}")
+        return LavinditError(f"cannot read the {self.what} {self.path}: {reason}; {self.remedy}")
 
 
 def spec_of(tensor: Tensor) -> TensorSpec:

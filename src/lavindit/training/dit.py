@@ -1,32 +1,22 @@
 """Training and test of the J-DiT in the latent space of a frozen VAE."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Literal, cast
+from dataclasses import asdict
+from typing import cast
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from lavindit.data.latents import LatentsConfig
-from lavindit.errors import LavinditError
-from lavindit.flow import interpolate, logit_normal_times, seed_from, shift_times, velocity
-from lavindit.inference.sampler import (
-    Posterior,
-    SamplingConfig,
-    answer_batch,
-    encode_batch,
-    join_context,
-    null_context,
-)
-from lavindit.losses import flow_matching_loss
+from lavindit.flow import seed_from
+from lavindit.inference.sampler import Posterior, SamplingConfig, answer_batch, encode_batch
 from lavindit.models import STVAE, JDiT, JDiTConfig, ModelBundle, load_engine_model, load_model
-from lavindit.models.jdit import every_pair_layout, query_layout
-from lavindit.models.jdit.cost import forward_cost, training_flops
 from lavindit.training.base import TrainedModule
 from lavindit.training.checks import check_start
 from lavindit.training.latents import check_vae, latent_sizes, latents_of
 from lavindit.training.results import TestRecorder
+from lavindit.training.targets import Drops, NoisyTargets, Which
 from lavindit.training.vae import default_optimizer
 from lavindit.types import EpisodeBatch, LatentBatch, LatentEpisode
 
@@ -43,7 +33,8 @@ class DiTModule(TrainedModule):
         optimizer: Makes the optimizer from the parameters.
         targets: "query": the query's target is noised (the paper). "every_pair": so is the target of every pair,
             each seeing only what stands before it; needs `context_attention: causal`.
-        noisy_copies: With "every_pair", how many noise levels of each target one pass trains.
+        noisy_copies: How many noise levels of each target one pass over the context trains; a "joint" context sees
+            the noise, so it serves one.
         drop_pairs: Probability that an episode loses its pairs, for guidance; "every_pair" needs none, its first
             target has none anyway.
         l1_weight: Weight of the L1 term (the release: 0.1).
@@ -71,7 +62,7 @@ class DiTModule(TrainedModule):
         vae: str,
         network: JDiTConfig = JDiTConfig(),  # noqa: B008 - frozen
         optimizer: OptimizerCallable = default_optimizer,
-        targets: Literal["query", "every_pair"] = "query",
+        targets: Which = "query",
         noisy_copies: int = 1,
         drop_pairs: float = 0.1,
         l1_weight: float = 0.0,
@@ -89,10 +80,9 @@ class DiTModule(TrainedModule):
         compile_blocks: bool = False,
     ) -> None:
         super().__init__(optimizer, warmup_steps, decay_share, ema_decay, seed)
-        if targets == "every_pair" and network.context_attention != "causal":
-            raise LavinditError("targets: every_pair needs network.context_attention: causal")
-        self.vae_path, self.network_config, self.targets, self.noisy_copies = vae, network, targets, noisy_copies
-        self.drop_pairs, self.l1_weight, self.time_shift = drop_pairs, l1_weight, time_shift
+        self.targets = NoisyTargets(targets, noisy_copies, l1_weight, time_shift)
+        self.targets.check(network.context_attention)
+        self.vae_path, self.network_config, self.drop_pairs = vae, network, drop_pairs
         self.sampling, self.strips = sampling, strips
         self.init_from, self.vae_chunk = init_from, vae_chunk
         self.posterior: Posterior = posterior
@@ -127,7 +117,7 @@ class DiTModule(TrainedModule):
     def bundle(self, network: nn.Module) -> ModelBundle:
         """VAE and J-DiT."""
         assert isinstance(network, JDiT)
-        info = self.training_info() | {"sampling": asdict(self.sampling), "targets": self.targets}
+        info = self.training_info() | {"sampling": asdict(self.sampling), "targets": self.targets.which}
         return ModelBundle(self.frozen_vae(), network, info)
 
     def configure_model(self) -> None:
@@ -161,21 +151,10 @@ class DiTModule(TrainedModule):
 
     def step_cost(self, batch: EpisodeBatch | LatentBatch) -> tuple[int, int, float]:
         """Episodes, tokens and model FLOPs of a training step on a batch, for `Throughput`."""
-        config, episodes = self.network_config, len(batch)
         pairs, frames_in, frames_out, pixels = latent_sizes(batch)
-        tokens = pixels // config.patch**2
-        context = pairs * (frames_in + frames_out) + frames_in
-        if self.targets == "every_pair":
-            layout = every_pair_layout(pairs, frames_in, frames_out, self.noisy_copies)
-            flops = training_flops(forward_cost(config, layout, tokens, episodes, len(layout.target)))[0]
-            return episodes, episodes * tokens * (context + len(layout.target)), flops
-        branches = ((1 - self.drop_pairs, context), (self.drop_pairs, 1 + frames_in))
-        flops, frames = 0.0, 0.0
-        for share, length in branches:
-            layout = query_layout(config.context_attention, length, frames_out, frames_in)
-            flops += share * training_flops(forward_cost(config, layout, tokens, episodes))[0]
-            frames += share * (length + frames_out)
-        return episodes, round(episodes * tokens * frames), flops
+        per_frame = pixels // self.network_config.patch**2
+        tokens, flops = self.targets.cost(self.network_config, pairs, frames_in, frames_out, per_frame, self.drop_pairs)
+        return len(batch), round(len(batch) * tokens), len(batch) * flops
 
     def validation_step(self, batch: EpisodeBatch, batch_idx: int) -> None:
         """Loss on held-out episodes, with noise and times that are the same every time."""
@@ -215,7 +194,7 @@ class DiTModule(TrainedModule):
             return latents_of(batch, self.posterior, seed)
         return encode_batch(self.frozen_vae(), batch, self.posterior, seed, self.vae_chunk)
 
-    def _drops(self, numbers: Sequence[int]) -> "Drops":
+    def _drops(self, numbers: Sequence[int]) -> Drops:
         """Which episodes of this process lose their pairs, and which branches any process runs."""
         share, rank = len(numbers), self.global_rank
         first = numbers[0] - rank * share
@@ -224,70 +203,9 @@ class DiTModule(TrainedModule):
         own = drawn[rank * share : (rank + 1) * share]
         return Drops(tuple(own), with_pairs=not all(drawn), without=any(drawn))
 
-    def losses(self, model: JDiT, latent: LatentEpisode, seeds: Sequence[int], drops: "Drops | None" = None) -> Tensor:
+    def losses(self, model: JDiT, latent: LatentEpisode, seeds: Sequence[int], drops: Drops | None = None) -> Tensor:
         """Loss of each episode [B], with noise and times from its seed."""
-        if self.targets == "every_pair":
-            return self._every_pair_losses(model, latent, seeds)
-        query, target = latent.inputs[:, -1], latent.targets[:, -1]
-        drops = drops or Drops((False,) * len(seeds))
-        losses = target.new_zeros(len(target))
-        noise, t = self._draw(seeds, target.shape[1:], ())
-        branches = ((join_context(latent), False, drops.with_pairs), (null_context(model, query), True, drops.without))
-        for context, dropped, wanted in branches:
-            if wanted:
-                own = [place for place, lost in enumerate(drops.dropped) if lost == dropped]
-                # Where only other processes have episodes of a branch, this one keeps them company with weight 0:
-                # sharded networks gather their weights together.
-                rows = torch.tensor(own or [0], device=target.device)
-                found = self._query_losses(model, context[rows], target[rows], noise[rows], t[rows], query.shape[2])
-                losses = losses.index_add(0, rows, found * bool(own))
-        return losses
-
-    def _query_losses(
-        self, model: JDiT, context: Tensor, target: Tensor, noise: Tensor, t: Tensor, query_frames: int
-    ) -> Tensor:
-        """Loss of the query's target [B]: context [B, C, Tc, h, w], target and noise [B, C, T, h, w], times [B]."""
-        layout = query_layout(model.config.context_attention, context.shape[2], target.shape[2], query_frames)
-        predicted = model(interpolate(noise, target, t[:, None, None, None, None]), t, context, layout)
-        return flow_matching_loss(predicted[:, None], velocity(noise, target)[:, None], self.l1_weight)[:, 0]
-
-    def _every_pair_losses(self, model: JDiT, latent: LatentEpisode, seeds: Sequence[int]) -> Tensor:
-        """Mean loss [B] over noisy copies of every pair's target and the query's; each has a time of its own."""
-        groups, frames = latent.targets.shape[1], latent.targets.shape[3]
-        target = latent.targets.transpose(1, 2).flatten(2, 3).repeat(1, 1, self.noisy_copies, 1, 1)
-        noise, t = self._draw(seeds, target.shape[1:], (groups * self.noisy_copies,))
-        t = t.repeat_interleave(frames, dim=1)
-        layout = every_pair_layout(groups - 1, latent.inputs.shape[3], frames, self.noisy_copies)
-        noisy = interpolate(noise, target, t[:, None, :, None, None])
-        predicted = model(noisy, t, join_context(latent), layout)
-        by_frame = (predicted.transpose(1, 2), velocity(noise, target).transpose(1, 2))
-        return flow_matching_loss(*by_frame, self.l1_weight).mean(1)
-
-    def _draw(self, seeds: Sequence[int], shape: Sequence[int], times: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """Noise [B, *shape] and times [B, *times], each row from its own seed."""
-        generator = torch.Generator(self.device)
-        rows = []
-        for seed in seeds:
-            generator.manual_seed(seed)
-            noise = torch.randn(tuple(shape), generator=generator, device=self.device)
-            rows.append((noise, logit_normal_times(times, device=self.device, generator=generator)))
-        noise, t = (torch.stack(part) for part in zip(*rows, strict=True))
-        return noise, shift_times(t, self.time_shift)
-
-
-@dataclass(frozen=True)
-class Drops:
-    """Which episodes of a batch lose their pairs.
-
-    Attributes:
-        dropped: One flag an episode.
-        with_pairs: Whether any process has an episode with its pairs in this step.
-        without: Whether any process has one without.
-    """
-
-    dropped: tuple[bool, ...]
-    with_pairs: bool = True
-    without: bool = False
+        return self.targets.losses(model, latent, seeds, drops)
 
 
 def _uniform(seed: int) -> float:

@@ -8,9 +8,10 @@ import torch
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy, StrategyRegistry
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
 from lavindit.files import put_in_place, remove
+from lavindit.models.jdit import JDiT
 from lavindit.models.jdit.block import JointBlock
 from lavindit.training import sharded
 from lavindit.training.checkpoints import read_checkpoint
@@ -31,6 +32,9 @@ def shard(network: nn.Module, mesh: DeviceMesh, mixed: bool) -> None:
         if isinstance(module, JointBlock):
             fully_shard(module, mesh=mesh, mp_policy=policy)
     fully_shard(network, mesh=mesh, mp_policy=policy)
+    if isinstance(network, JDiT):
+        for name in ("read", "answer"):  # weights outside of the blocks are gathered for these as for `forward`
+            register_fsdp_forward_method(network, name)
 
 
 class FSDP2(ModelParallelStrategy):
@@ -113,6 +117,9 @@ class FSDP2(ModelParallelStrategy):
 
 class FSDP1(FSDPStrategy):
     """Lightning's `FSDPStrategy`, cut at the blocks. Its checkpoints are its own; `FSDP2` is the one to prefer.
+
+    It wraps the whole module and runs each step as that module's `forward`, so weights outside of the blocks are
+    gathered in all of the step, whichever methods of the network it calls.
 
     Args:
         state_dict_type: "sharded": a folder, a file a process; "full": one file, gathered.

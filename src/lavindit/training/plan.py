@@ -75,7 +75,9 @@ class TrainingSetup:
     def layout(self, config: JDiTConfig) -> Layout:
         """The sequence of an episode with all its pairs."""
         if self.targets == "query":
-            return query_layout(config.context_attention, 2 * self.pairs + 1, 1)
+            if self.noisy_copies > 1 and config.context_attention == "joint":
+                raise LavinditError("several noisy copies need context attention prefix or causal")
+            return query_layout(config.context_attention, 2 * self.pairs + 1, 1, copies=self.noisy_copies)
         if config.context_attention != "causal":
             raise LavinditError("targets every_pair needs context attention causal")
         return every_pair_layout(self.pairs, copies=self.noisy_copies)
@@ -155,8 +157,7 @@ def plan_training(config: JDiTConfig, vae: STVAEConfig, setup: TrainingSetup) ->
     encoding, vae_parameters, vae_flops = trace_encoding(vae, setup)
     shapes = _trained_shapes(config)
     memories = [_memory(config, setup, shapes, trace, encoding, vae_parameters) for trace in traces]
-    times = len(layout.target) if setup.targets == "every_pair" else 1
-    cost = forward_cost(config, layout, n, setup.batch_per_device, times)
+    cost = forward_cost(config, layout, n, setup.batch_per_device, len(layout.target))
     model, hardware = training_flops(cost)
     return TrainingPlan(
         setup=setup,
@@ -189,7 +190,7 @@ def trace_step(config: JDiTConfig, setup: TrainingSetup, checkpointing: bool) ->
         context = torch.empty(batch, config.latent_channels, len(layout.context), side, side)
         noisy = torch.empty(batch, config.latent_channels, frames, side, side)
         wanted = torch.empty_like(noisy)
-        t = torch.empty(batch, frames) if setup.targets == "every_pair" else torch.empty(batch)
+        t = torch.empty(batch, frames)
         with _autocast(setup):
             loss = flow_matching_loss(network(noisy, t, context, layout)[:, None], wanted[:, None]).mean()
         trace.note("kept")

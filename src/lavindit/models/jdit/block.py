@@ -4,11 +4,14 @@ Legend: B batch, F frames, n tokens a frame, N = F n, D width, d head width. Tok
 time embedding per frame [B, F, D] (or one for all, [B, 1, D]) modulates by broadcasting.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from lavindit.models.jdit.attention import KeysValues, attend
 from lavindit.models.jdit.config import JDiTConfig
 from lavindit.models.jdit.rope import SequenceTables, rotate
 
@@ -125,38 +128,44 @@ class JointBlock(nn.Module):
 
     def forward(
         self,
-        context: Tensor,
-        target: Tensor,
-        context_time: Tensor,
-        target_time: Tensor,
+        context: Tensor | None,
+        target: Tensor | None,
+        context_time: Tensor | None,
+        target_time: Tensor | None,
         tables: SequenceTables,
-    ) -> tuple[Tensor | None, Tensor]:
-        """Update both streams; the last block returns no context, since nobody reads it.
+        past: Sequence[KeysValues] = (),
+    ) -> tuple[Tensor | None, Tensor | None, KeysValues]:
+        """Update both streams, or the one that is there.
 
         Args:
-            context: Clean tokens [B, Fc, n, D].
-            target: Noisy tokens [B, Ft, n, D].
+            context: Clean tokens [B, Fc, n, D], or None.
+            target: Noisy tokens [B, Ft, n, D], or None.
             context_time: Time embedding [B, 1, D].
             target_time: Time embedding [B, 1 or Ft, D].
             tables: Rotation and visibility of the Nc + Nt tokens.
+            past: Keys and values of this block of frames that were read before and that all of these see.
+
+        Returns:
+            Context, or None from the last block, since nobody reads it; target; keys and values of all tokens here.
         """
-        mod_c, mod_t = self.context.modulate(context_time), self.target.modulate(target_time)
-        q_c, k_c, v_c = self.context.project(context, mod_c[0])
-        q_t, k_t, v_t = self.target.project(target, mod_t[0])
-        assert q_t is not None
-        cos, sin, mask = tables
-        split, asking = k_c.shape[2], 0
-        if q_c is None:
-            q, asking = q_t, split
-        else:
-            q = torch.cat([q_c, q_t], dim=2)
-        k, v = torch.cat([k_c, k_t], dim=2), torch.cat([v_c, v_t], dim=2)
-        q, k = rotate(q, cos[asking:], sin[asking:], self.config), rotate(k, cos, sin, self.config)
-        grouped, mask = self.config.queries_per_kv > 1, None if mask is None else mask[asking:]
-        if grouped and mask is not None and q.is_cuda:
-            # No fused CUDA kernel takes both a mask and grouped heads; the plain one keeps every score.
-            k, v = (y.repeat_interleave(self.config.queries_per_kv, dim=1) for y in (k, v))
-            grouped = False
-        attended = F.scaled_dot_product_attention(q, k, v.to(q.dtype), attn_mask=mask, enable_gqa=grouped)
-        updated = None if q_c is None else self.context.update(context, attended[:, :, :split], mod_c)
-        return updated, self.target.update(target, attended[:, :, split - asking :], mod_t)
+        given = ((self.context, context, context_time), (self.target, target, target_time))
+        streams = [(s, x, s.modulate(time)) for s, x, time in given if x is not None and time is not None]
+        projected = [s.project(x, modulation[0]) for s, x, modulation in streams]
+        cos, sin = tables.cos, tables.sin
+        k, v = (_join([part[i] for part in projected]) for i in (1, 2))
+        k = rotate(k, cos, sin, self.config)
+        own, asking = (k, v.to(k.dtype)), [q for q, _, _ in projected if q is not None]
+        if not asking:
+            return None, None, own
+        q = _join(asking)
+        first = k.shape[2] - q.shape[2]
+        attended = attend(rotate(q, cos[first:], sin[first:], self.config), own, tables, self.config, past)
+        readers = [stream for stream in streams if stream[0].readable]
+        parts = attended.split([part.shape[2] for part in asking], dim=2)
+        updated = {s: s.update(x, part, modulation) for (s, x, modulation), part in zip(readers, parts, strict=True)}
+        return updated.get(self.context), updated.get(self.target), own
+
+
+def _join(parts: list[Tensor]) -> Tensor:
+    """Tokens of the streams [B, heads, N, d] in one sequence."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)

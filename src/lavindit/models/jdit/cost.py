@@ -7,7 +7,8 @@ A multiply-add counts as 2 FLOPs. Norms, activations, rotations and softmax are 
 from dataclasses import dataclass
 
 from lavindit.models.jdit.config import JDiTConfig
-from lavindit.models.jdit.layout import Layout
+from lavindit.models.jdit.layout import Layout, reading_layout
+from lavindit.models.jdit.rope import attends_in_calls
 
 WAVES = 256  # cosines and sines that the time embedding starts from
 BACKWARD = 2  # a backward pass costs two forward passes
@@ -20,7 +21,7 @@ class Cost:
     Attributes:
         linears: Of all linear layers.
         attention: Of the query-key pairs that the layout lets see each other.
-        attention_executed: Of all query-key pairs: kernels that take a mask compute the hidden ones, too.
+        attention_executed: Of the query-key pairs that are computed: with a mask, the hidden ones, too.
         blocks_executed: The share of the blocks in all that is executed, which activation checkpointing repeats.
     """
 
@@ -76,12 +77,53 @@ def forward_cost(
     block = modulation + (context + target) * whole
     last = modulation + context * keys + target * whole
     seen, seen_last = _visible_frame_pairs(layout)
-    pairs, pairs_last = (context + target) ** 2, target * (context + target)
-    multiply_adds = batch * (once + (config.depth - 1) * block + last)
     attention = batch * 2 * width * ((config.depth - 1) * seen + seen_last) * n**2
-    executed = batch * 2 * width * ((config.depth - 1) * pairs + pairs_last)
-    blocks = 2 * (multiply_adds - batch * once + executed)
-    return Cost(2 * multiply_adds, 2 * attention, 2 * executed, blocks)
+    executed = attention
+    if not attends_in_calls(layout, n):
+        executed = batch * 2 * width * ((config.depth - 1) * (context + target) + target) * (context + target)
+    return _cost(batch * once, batch * ((config.depth - 1) * block + last), attention, executed)
+
+
+def read_cost(config: JDiTConfig, frames: int, tokens_per_frame: int, past_frames: int = 0, batch: int = 1) -> Cost:
+    """FLOPs of reading clean frames (`JDiT.read`).
+
+    Args:
+        config: Size and options; `prefix` or `causal`.
+        frames: F, read together.
+        tokens_per_frame: n.
+        past_frames: What was read before and all of them see.
+        batch: B.
+    """
+    width, n = config.width, tokens_per_frame
+    tokens, keys = batch * frames * n, 2 * width * config.kv_width
+    once = WAVES * width + width * width + tokens * _patch_width(config) * width  # a batch has one time: 1
+    whole = width * width + keys + _out_and_mlp(config)
+    blocks = config.depth * 4 * width * width + tokens * ((config.depth - 1) * whole + keys)
+    own, _ = _visible_frame_pairs(reading_layout(config.context_attention, frames, past_frames))
+    # The last block keeps its keys and values, and nobody reads what it would attend to.
+    attention = batch * 2 * width * (config.depth - 1) * (own + frames * past_frames) * n**2
+    return _cost(once, blocks, attention, attention)
+
+
+def answer_cost(
+    config: JDiTConfig, past_frames: int, tokens_per_frame: int, target_frames: int = 1, batch: int = 1
+) -> Cost:
+    """FLOPs of a step after frames that were read before (`JDiT.answer`).
+
+    Args:
+        config: Size and options.
+        past_frames: Pairs and query.
+        tokens_per_frame: n.
+        target_frames: Noisy frames T.
+        batch: B.
+    """
+    width, n = config.width, tokens_per_frame
+    tokens = target_frames * n
+    once = WAVES * width + 2 * width * width + 2 * tokens * _patch_width(config) * width
+    whole = width * width + 2 * width * config.kv_width + _out_and_mlp(config)
+    block = 4 * width * width + tokens * whole
+    attention = batch * 2 * width * config.depth * target_frames * (past_frames + target_frames) * n**2
+    return _cost(batch * once, batch * config.depth * block, attention, attention)
 
 
 def training_flops(cost: Cost, checkpointing: bool = False) -> tuple[int, int]:
@@ -115,6 +157,18 @@ def forward_bytes(
     ends = (context + 2 * target) * (_patch_width(config) + width)
     activations = batch * ((config.depth - 1) * (context + target) * token + last + ends)
     return bytes_per_number * (sum(count_parameters(config).values()) + activations)
+
+
+def cache_bytes(
+    config: JDiTConfig, frames: int, tokens_per_frame: int, bytes_per_number: int = 4, batch: int = 1
+) -> int:
+    """Bytes of the keys and values of clean frames in every block."""
+    return 2 * config.depth * batch * frames * tokens_per_frame * config.kv_width * bytes_per_number
+
+
+def _cost(once: int, blocks: int, attention: int, executed: int) -> Cost:
+    """From multiply-adds of linear layers, outside of the blocks and in them, and of attention, all of it in blocks."""
+    return Cost(2 * (once + blocks), 2 * attention, 2 * executed, 2 * (blocks + executed))
 
 
 def _patch_width(config: JDiTConfig) -> int:

@@ -4,6 +4,8 @@ Legend: B batch, C latent channels, Tc context frames, T target frames, h w late
 frame, D width.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -11,9 +13,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lavindit.models.jdit.block import JointBlock, Stream, rms_norm
+from lavindit.models.jdit.cache import KVCache
 from lavindit.models.jdit.config import JDiTConfig
-from lavindit.models.jdit.layout import Layout, query_layout
-from lavindit.models.jdit.rope import sequence_tables
+from lavindit.models.jdit.layout import Layout, query_layout, reading_layout
+from lavindit.models.jdit.rope import SequenceTables, sequence_tables
 
 FREQUENCIES = 128
 LAYER_NORM_EPS = 1e-5
@@ -99,25 +102,83 @@ class JDiT(nn.Module):
         Returns:
             [B, C, T, h, w].
         """
-        config, dtype = self.config, self.final.weight.dtype
+        config = self.config
         if layout is None:
             layout = query_layout(config.context_attention, context.shape[2], noisy.shape[2], query_frames=1)
-        tokens_c = self.context_embed(self._patchify(context.to(dtype)))
-        tokens_t = self.target_embed(self._patchify(noisy.to(dtype)))
+        tokens_c, tokens_t = self._embed(self.context_embed, context), self._embed(self.target_embed, noisy)
         time = self.time_embed(t[:, None] if t.ndim == 1 else t)
         joint = config.context_attention == "joint"
         context_time = (time if joint else self.time_embed(t.new_ones(len(t), 1))) + self.context_vector
         target_time = time + self.target_vector
-        h, w = noisy.shape[3] // config.patch, noisy.shape[4] // config.patch
-        tables = sequence_tables(config, layout, h, w, noisy.device)
+        tables = self._tables(layout, noisy)
         for block in self.blocks:
             inputs = (tokens_c, tokens_t, context_time, target_time, tables)
             if self.checkpointing and torch.is_grad_enabled():
-                tokens_c, tokens_t = checkpoint(block, *inputs, use_reentrant=False)
+                tokens_c, tokens_t, _ = checkpoint(block, *inputs, use_reentrant=False)
             else:
-                tokens_c, tokens_t = block(*inputs)
-        scale = 1 + self.final_modulation(F.silu(target_time)).unsqueeze(2)
-        return self._unpatchify(self.final(rms_norm(tokens_t) * scale), h)
+                tokens_c, tokens_t, _ = block(*inputs)
+        return self._velocity(tokens_t, target_time, noisy.shape[3])
+
+    @torch.no_grad()
+    def read(self, context: Tensor, past: Sequence[KVCache] = ()) -> KVCache:
+        """Read clean frames once, for any number of `answer`s; `prefix` and `causal` alone can.
+
+        Args:
+            context: Clean frames [B, C, F, h, w]. In `prefix` those that are read together see one another: all pairs
+                are one reading, and the query another. In `causal` it makes no difference how frames are shared out.
+            past: What was read before, in order; B of each may be 1.
+
+        Returns:
+            Keys and values of these frames alone.
+        """
+        layout = reading_layout(self.config.context_attention, context.shape[2], sum(cache.frames for cache in past))
+        time = self.time_embed(torch.ones(1, 1, device=context.device)) + self.context_vector
+        tokens: Tensor | None = self._embed(self.context_embed, context)
+        tables, kept = self._tables(layout, context), None
+        for number, block in enumerate(self.blocks):
+            before = [cache.block(number) for cache in past]
+            tokens, _, keys_values = block(tokens, None, time, None, tables, before)
+            kept = kept or tuple(part.new_empty(len(self.blocks), *part.shape) for part in keys_values)
+            for whole, part in zip(kept, keys_values, strict=True):
+                whole[number] = part
+        assert kept is not None
+        return KVCache(*kept, context.shape[2])
+
+    @torch.no_grad()
+    def answer(self, noisy: Tensor, t: Tensor, past: Sequence[KVCache]) -> Tensor:
+        """As `forward`, with a context that was read before: the work of the target's own tokens.
+
+        Args:
+            noisy: [B, C, T, h, w].
+            t: Times in [0, 1], [B].
+            past: What was read, in order, the query last; B of each may be 1.
+
+        Returns:
+            Velocity [B, C, T, h, w].
+        """
+        first = sum(cache.frames for cache in past)
+        tables = self._tables(Layout((), tuple(range(first, first + noisy.shape[2])), None), noisy)
+        return self.step(noisy, t, past, tables)
+
+    def step(self, noisy: Tensor, t: Tensor, past: Sequence[KVCache], tables: SequenceTables) -> Tensor:
+        """The part of `answer` that a compiler can take (`lavindit.inference.serving`)."""
+        time = self.time_embed(t[:, None]) + self.target_vector
+        tokens = self._embed(self.target_embed, noisy)
+        for number, block in enumerate(self.blocks):
+            _, tokens, _ = block(None, tokens, None, time, tables, [cache.block(number) for cache in past])
+        return self._velocity(tokens, time, noisy.shape[3])
+
+    def _embed(self, embed: nn.Module, latent: Tensor) -> Tensor:
+        return embed(self._patchify(latent.to(self.final.weight.dtype)))
+
+    def _tables(self, layout: Layout, latent: Tensor) -> SequenceTables:
+        h, w = (side // self.config.patch for side in latent.shape[3:])
+        return sequence_tables(self.config, layout, h, w, latent.device)
+
+    def _velocity(self, tokens: Tensor, time: Tensor, height: int) -> Tensor:
+        """Tokens after the last block [B, T, n, D] -> [B, C, T, h, w]."""
+        scale = 1 + self.final_modulation(F.silu(time)).unsqueeze(2)
+        return self._unpatchify(self.final(rms_norm(tokens) * scale), height // self.config.patch)
 
     def _patchify(self, x: Tensor) -> Tensor:
         """[B, C, T, h, w] -> [B, T, n, p p C]: patch row, patch column, channel."""

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from lavindit.models.jdit.config import JDiTConfig
-from lavindit.models.jdit.layout import Layout
+from lavindit.models.jdit.layout import Calls, Layout
+
+FEW_TOKENS = 32  # a call: fewer do not pay for it
 
 
 class SequenceTables(NamedTuple):
@@ -20,12 +22,14 @@ class SequenceTables(NamedTuple):
     Attributes:
         cos: Cosines of the rotation angles [N, d].
         sin: Sines [N, d].
-        mask: Boolean [N, N], True where attention is allowed; None: everywhere.
+        mask: Boolean [N, N], True where attention is allowed.
+        calls: The same as calls without masks. Where both are None, everybody sees everybody.
     """
 
     cos: Tensor
     sin: Tensor
-    mask: Tensor | None
+    mask: Tensor | None = None
+    calls: Calls | None = None
 
 
 def sequence_tables(
@@ -33,10 +37,22 @@ def sequence_tables(
 ) -> SequenceTables:
     """Tables of a sequence of height x width tokens a frame.
 
-    The angles are kept from call to call. The mask is not: it is cheap to make, and large.
+    The angles are kept from call to call. The mask is not: it is cheap to make, and large. Of frames of few tokens one
+    masked call is faster than many without, which leave out what nobody sees.
     """
     cos, sin = _angles_of(config, layout.context + layout.target, height, width, device)
-    return SequenceTables(cos, sin, layout.token_mask(height * width, device))
+    tokens = height * width
+    if attends_in_calls(layout, tokens):
+        return SequenceTables(cos, sin, calls=layout.calls(tokens))
+    return SequenceTables(cos, sin, mask=layout.token_mask(tokens, device))
+
+
+def attends_in_calls(layout: Layout, tokens: int) -> bool:
+    """Whether a sequence of `tokens` a frame attends call by call, and not in one call with a mask."""
+    calls = layout.calls(tokens)
+    if calls is None or not layout.target:
+        return True
+    return len(calls) * FEW_TOKENS <= len(layout.context + layout.target) * tokens
 
 
 @lru_cache(maxsize=32)

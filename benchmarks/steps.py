@@ -1,0 +1,283 @@
+"""Quality against evaluations of the network, task by task, and the defaults that follow from it.
+
+    python benchmarks/steps.py --model runs/demo --out benchmarks/results/steps.json --write
+
+Euler, Heun and midpoint on even grids and on grids that are tuned to the task, each at the same numbers of evaluations
+(NFE: Heun and midpoint take two a step; guidance asks the network twice in each). Grids are tuned on validation
+queries, figures are of the test's queries, contexts and metrics. A query is encoded once and its pairs are read once
+for all settings, and all start from the same noise. A task's default is the setting of fewest evaluations whose
+headline lies within one standard error of the best, or within a share of it that --tolerance states. `--write` records
+it in the model's config.json (`info.task_sampling`), and for other tasks the one even grid that is a good choice for
+most (`info.sampling`). A run that was interrupted goes on after the last task that is done.
+"""
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import lavindit  # noqa: F401  (first: it repairs torchvision)
+
+# isort: split
+import torch
+import yaml
+
+from lavindit.data import SourceConfig
+from lavindit.data.episodes import EpisodeMaker
+from lavindit.data.mixture import EpisodeTest
+from lavindit.errors import LavinditError
+from lavindit.files import write_atomically
+from lavindit.flow import nfe, solve, tune_grids
+from lavindit.flow.solvers import SOLVERS
+from lavindit.inference import SamplingConfig, TaskScorer, encode_batch, settle
+from lavindit.inference.engine import PIXELS_A_PASS
+from lavindit.inference.sampler import start_of, velocity_field
+from lavindit.models import STVAE, JDiT, load_engine_model, model_folder
+from lavindit.models.store import CONFIG_NAME
+from lavindit.report import file_benchmark
+from lavindit.report.schema import Figure
+from lavindit.task import Task, get_task
+from lavindit.task.context import parse_context
+
+DIGITS = 6  # of a tuned time in a file
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A solver and its times.
+
+    Attributes:
+        solver: Key of `SOLVERS`.
+        steps: Its steps.
+        times: A tuned grid; None: even steps, shifted as the model's are.
+    """
+
+    solver: str
+    steps: int
+    times: tuple[float, ...] | None = None
+
+    @property
+    def nfe(self) -> int:
+        """Evaluations."""
+        return nfe(self.solver, self.steps)
+
+    @property
+    def name(self) -> str:
+        """For tables."""
+        return f"{self.solver}_{'uniform' if self.times is None else 'tuned'}_{self.nfe}"
+
+    def choice(self) -> dict[str, Any]:
+        """What a model's config.json says of it."""
+        said: dict[str, Any] = {"steps": self.steps, "solver": self.solver}
+        return said | ({"grid": "uniform"} if self.times is None else {"times": list(self.times)})
+
+    def over(self, sampling: SamplingConfig) -> SamplingConfig:
+        """A model's sampling with this in it."""
+        return replace(sampling, steps=self.steps, solver=self.solver, grid="uniform", times=self.times)
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """The model and what it is asked.
+
+    Attributes:
+        vae: VAE.
+        jdit: Transformer.
+        sampling: The model's own; guidance, start and posterior are left as they are.
+        source: The scenes.
+        pairs: K.
+        seed: Of the episodes.
+        batch_size: Queries a batch.
+    """
+
+    vae: STVAE
+    jdit: JDiT
+    sampling: SamplingConfig
+    source: SourceConfig
+    pairs: int
+    seed: int
+    batch_size: int
+
+    def batches(self, task: Task, split: str, queries: int, batch_size: int) -> EpisodeTest:
+        """Queries of a split, with their contexts as a test chooses them."""
+        maker = EpisodeMaker(task, split, self.source, parse_context(task.context))
+        return EpisodeTest(maker, queries, batch_size, self.pairs, self.seed)
+
+    @property
+    def chunk(self) -> int:
+        """Pictures a pass of the VAE."""
+        return max(1, PIXELS_A_PASS // self.source.resolution**2)
+
+
+@torch.no_grad()
+def tuned_settings(asked: Asked, task: Task, nfes: Sequence[int], queries: int, candidates: int) -> list[Setting]:
+    """Tuned grids of every solver at those of the numbers of evaluations that leave times to choose."""
+    batch = asked.batches(task, "val", queries, queries)[0]
+    latent = encode_batch(asked.vae, batch, asked.sampling.posterior, asked.seed, asked.chunk)
+    field = velocity_field(asked.jdit, latent, asked.sampling.guidance)
+    start = start_of(latent, batch.sample_ids, asked.sampling)
+    found = []
+    for solver in SOLVERS:
+        wanted = [setting.steps for setting in even_settings(nfes) if setting.solver == solver and setting.steps > 1]
+        if not wanted:
+            continue
+        for steps, grid in tune_grids(field, start, wanted, solver, candidates).items():
+            times = tuple(round(float(t), DIGITS) for t in grid)
+            found.append(Setting(solver, steps, times))
+    return found
+
+
+def even_settings(nfes: Sequence[int]) -> list[Setting]:
+    """Even grids of every solver that can take exactly so many evaluations."""
+    found = (Setting(solver, count // nfe(solver, 1)) for count in nfes for solver in SOLVERS)
+    return [setting for setting in found if setting.nfe in nfes and setting.steps]
+
+
+@torch.no_grad()
+def measure(asked: Asked, task: Task, settings: Sequence[Setting], queries: int) -> tuple[dict[str, Figure], int]:
+    """The headline of each setting on test queries, by name, and their number."""
+    scorers = {setting.name: TaskScorer(task, with_ceiling=False) for setting in settings}
+    for scorer in scorers.values():
+        scorer.baselines.clear()  # a test has them; they do not depend on the setting
+    for batch in asked.batches(task, "test", queries, asked.batch_size):
+        latent = encode_batch(asked.vae, batch, asked.sampling.posterior, asked.seed, asked.chunk)
+        field = velocity_field(asked.jdit, latent, asked.sampling.guidance)
+        start = start_of(latent, batch.sample_ids, asked.sampling)
+        for setting in settings:
+            config = setting.over(asked.sampling)
+            answers = asked.vae.to_pictures(solve(field, start, config.points, config.solver), asked.chunk)
+            for episode, answer in zip(batch.episodes, answers, strict=True):
+                scorers[setting.name].update(episode, answer, None, 0.0)
+    results = {name: scorer.result() for name, scorer in scorers.items()}
+    figures = {name: next(f for f in result.figures if f.headline) for name, result in results.items()}
+    return figures, max(result.n for result in results.values())
+
+
+def good_enough(figures: Mapping[str, Figure], tolerance: float | None) -> list[str]:
+    """Names of the settings within a share of the best's value, None: one standard error; best first.
+
+    The rule of one standard error is that of Breiman et al., "Classification and Regression Trees", 1984.
+    """
+    values = {name: f.answer for name, f in figures.items() if f.answer is not None and math.isfinite(f.answer)}
+    if not values:
+        return []
+    upwards = next(iter(figures.values())).direction == "max"
+    order = sorted(values, key=lambda name: values[name], reverse=upwards)
+    best, error = values[order[0]], figures[order[0]].stderr
+    error = error if error is not None and math.isfinite(error) else 0.0
+    margin = error if tolerance is None else tolerance * abs(best)
+    return [name for name in order if abs(values[name] - best) <= margin]
+
+
+def chosen_of(good: Sequence[str], settings: Mapping[str, Setting]) -> str:
+    """The first of the good ones, best first, that has fewest evaluations."""
+    return min(good, key=lambda name: settings[name].nfe)
+
+
+def common_choice(good: Mapping[str, Sequence[str]], settings: Sequence[Setting]) -> Setting:
+    """The even grid that is good enough for most tasks; of several, that of fewest evaluations."""
+    counts = {setting: sum(setting.name in names for names in good.values()) for setting in settings}
+    return min(settings, key=lambda setting: (-counts[setting], setting.nfe))
+
+
+def study(asked: Asked, task: Task, chosen: argparse.Namespace) -> dict[str, Any]:
+    """All that is filed of a task."""
+    began, even = time.perf_counter(), even_settings(chosen.nfe)
+    low = [count for count in chosen.nfe if count <= chosen.tune_up_to]
+    settings = even + tuned_settings(asked, task, low, chosen.tune_queries, chosen.candidates)
+    by_name = {setting.name: setting for setting in settings}
+    figures, n = measure(asked, task, settings, chosen.queries)
+    good = good_enough(figures, chosen.tolerance)
+    any_figure = next(iter(figures.values()))
+    rows = {
+        name: {"nfe": by_name[name].nfe, **by_name[name].choice(), "answer": f.answer, "stderr": f.stderr}
+        for name, f in figures.items()
+    }
+    kept = {"metric": any_figure.metric, "unit": any_figure.unit, "direction": any_figure.direction, "n": n}
+    default = chosen_of(good, by_name) if good else None
+    seconds = time.perf_counter() - began
+    return kept | {"settings": rows, "good_enough": good, "default": default, "seconds": seconds}
+
+
+def record(folder: Path, common: dict[str, Any], tasks: Mapping[str, dict[str, Any]]) -> None:
+    """Write the defaults into the config.json of a model directory."""
+    config = json.loads((folder / CONFIG_NAME).read_text())
+    info = config["info"]
+    info["sampling"] = {**info.get("sampling", {}), "times": None, **common}
+    info["task_sampling"] = {**info.get("task_sampling", {}), **tasks}
+    for name in tasks:
+        settle(info, task=name)  # what an engine would make of it
+    write_atomically(folder / CONFIG_NAME, (json.dumps(config, indent=2) + "\n").encode())
+
+
+def run_data(folder: Path, info: Mapping[str, Any]) -> tuple[SourceConfig, int]:
+    """The scenes of the run that a model directory lies in, and its pairs; the embedded world where there is none."""
+    path = folder.parent / "config.yaml"
+    if not path.is_file():
+        return SourceConfig(resolution=info.get("resolution", 64)), 4
+    data = yaml.safe_load(path.read_text())["data"]
+    return SourceConfig(**data["source"]), data["eval_pairs"]
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True, help="run folder or model directory")
+    parser.add_argument("--tasks", nargs="+", help="default: those that the model was trained on")
+    parser.add_argument("--nfe", nargs="+", type=int, default=[1, 2, 4, 8, 20])
+    parser.add_argument("--queries", type=int, default=64, help="test queries a task")
+    parser.add_argument("--tune_queries", type=int, default=16, help="validation queries that grids are tuned on")
+    parser.add_argument("--tune_up_to", type=int, default=8, help="largest NFE of a tuned grid")
+    parser.add_argument("--candidates", type=int, default=24, help="times that a tuned grid is chosen from")
+    parser.add_argument("--tolerance", type=float, help="share of the best that a default may lose")
+    parser.add_argument("--batch_size", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--write", action="store_true", help="record the defaults in the model's config.json")
+    parser.add_argument("--out", type=Path)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, choose, file and record."""
+    chosen = parse(arguments)
+    torch.set_num_threads(chosen.threads)
+    folder = model_folder(chosen.model)
+    vae, jdit, info = load_engine_model(folder)
+    source, pairs = run_data(folder, info)
+    asked = Asked(vae, jdit, settle(info).sampling, source, pairs, chosen.seed, chosen.batch_size)
+    names = chosen.tasks or info.get("tasks")
+    if not names:
+        raise LavinditError(f"{folder} does not say its tasks; name them with --tasks")
+    options = {name: value for name, value in vars(chosen).items() if name not in ("out", "write", "threads", "tasks")}
+    made = {"options": json.loads(json.dumps(options, default=str)), "steps": info.get("steps")}
+    partial = None if chosen.out is None else chosen.out.with_suffix(".partial.json")
+    known = json.loads(partial.read_text()) if partial is not None and partial.is_file() else {}
+    figures: dict[str, Any] = known.get("figures", {}) if known.get("made") == made else {}
+    for name in names:
+        if name not in figures:
+            figures[name] = study(asked, get_task(name), chosen)
+            print(f"steps: {name}: {figures[name]['default']}, {figures[name]['seconds']:.0f} s", file=sys.stderr)
+            if partial is not None:
+                write_atomically(partial, json.dumps({"made": made, "figures": figures}).encode())
+    figures = {name: figures[name] for name in names}
+    common = common_choice({name: own["good_enough"] for name, own in figures.items()}, even_settings(chosen.nfe))
+    tasks = {name: own["settings"][own["default"]] for name, own in figures.items() if own["default"]}
+    tasks = {name: {k: v for k, v in own.items() if k in SamplingConfig.__annotations__} for name, own in tasks.items()}
+    fields = {"n": chosen.queries, "model": {"tasks": info.get("tasks"), "steps": info.get("steps")},
+        "sampling": asdict(asked.sampling), "pairs": pairs, "source": asdict(source), "figures": figures,
+        "defaults": {"sampling": common.choice(), "task_sampling": tasks}}  # fmt: skip
+    file_benchmark(chosen.out, chosen.seed, fields)
+    if partial is not None:
+        partial.unlink(missing_ok=True)
+    if chosen.write:
+        record(folder, common.choice(), tasks)
+
+
+if __name__ == "__main__":
+    main()
