@@ -13,7 +13,7 @@ from torch import Tensor
 from lavindit.models.jdit.config import JDiTConfig
 from lavindit.models.jdit.layout import Calls, Layout
 
-FEW_TOKENS = 32  # a call: fewer do not pay for it
+FEW_TOKENS = 64  # a call: fewer do not pay for it (benchmarks/context_calls.py)
 
 
 class SequenceTables(NamedTuple):
