@@ -14,6 +14,7 @@ input and weights left out. Some ten minutes on one core at 256 px.
 """
 
 import argparse
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -72,7 +73,9 @@ def snr_db(answer: Tensor, truth: Tensor) -> float:
 
 
 def mean(name: str, row: list[float]) -> Figures:
-    """Mean and its standard error."""
+    """Mean and its standard error; None where two results are equal to the bit, so that no number says how far."""
+    if not all(map(math.isfinite, row)):
+        return {name: None, f"{name}_standard_error": None}
     error = statistics.stdev(row) / len(row) ** 0.5 if len(row) > 1 else None
     return {name: statistics.fmean(row), f"{name}_standard_error": error}
 
