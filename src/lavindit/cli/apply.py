@@ -19,7 +19,7 @@ from lavindit.cli.tools import (
 from lavindit.clips import is_clip
 from lavindit.errors import LavinditError
 from lavindit.inference import Engine, PromptFile, Settings, resettle, write_strip
-from lavindit.inference.engine import Answer
+from lavindit.inference.answer import Answer
 from lavindit.inference.scorer import score_application
 from lavindit.report import current_command, current_commit, describe_machine
 from lavindit.report.schema import RESULT_NAME, Application, RunResult, read_result, write_result

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -13,9 +13,10 @@ from lavindit.data import SourceConfig, source_for
 from lavindit.data.episodes import collate, guarded_codec, guarded_pair
 from lavindit.errors import LavinditError
 from lavindit.flow import seed_from
+from lavindit.inference.answer import Answer, answer_to
 from lavindit.inference.presets import Options, Settings, resettle, settle
 from lavindit.inference.prompt import Prompt, check_compiles, check_memory, pair_of_pictures
-from lavindit.inference.queries import Asked, Query, join_frames, join_windows, read_half, read_query
+from lavindit.inference.queries import Asked, Query, read_half, read_query
 from lavindit.inference.sampler import (
     answer_batch,
     answer_queries,
@@ -25,28 +26,12 @@ from lavindit.inference.sampler import (
 )
 from lavindit.models import STVAE, JDiT, load_engine_model, model_folder
 from lavindit.models.jdit import join_caches
-from lavindit.pictures import Rounding, truncate
 from lavindit.task import Task, get_task
 from lavindit.task.context import choose_scenes
 from lavindit.types import Codec, Episode, EpisodeBatch, Pair, Prediction, Scene
 
 CONTEXT_SCENES, CONTEXT_CLIPS = 256, 64
 PIXELS_A_PASS = 2**20  # of the VAE: four pictures at 512 px, about 2 GB in the released one
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """An answer, and what the model saw.
-
-    Attributes:
-        episode: Context and query at the model's resolution; padding of the query is not valid.
-        square: The answer at the model's resolution [3, T, size, size].
-        prediction: The answer at the query's own size; at the model's where the query was stretched.
-    """
-
-    episode: Episode
-    square: Tensor
-    prediction: Prediction
 
 
 class Engine:
@@ -179,7 +164,7 @@ class Engine:
         corrupt: bool = False,
         preset: str | None = None,
         **options: Unpack[Options],
-    ) -> list["Answer"]:
+    ) -> list[Answer]:
         """As `apply`, with the episode of each query as the model saw it.
 
         With `corrupt`, queries are clean pictures: the task makes its input from them (a hole, a blur), and the
@@ -201,7 +186,7 @@ class Engine:
         for query, parts in zip(asked, episodes, strict=True):
             own = slice(first, first + len(parts))
             first = own.stop
-            found.append(_answer_to(query, parts, squares[own], sum(seconds[own]), settings))
+            found.append(answer_to(query, parts, squares[own], sum(seconds[own]), settings))
         return found
 
     def _answer(
@@ -301,28 +286,9 @@ class Engine:
         return Pair(task.prepare_query(square), target, target, unknown)
 
 
-def _answer_to(
-    query: Asked, parts: Sequence[Episode], squares: Sequence[Tensor], seconds: float, settings: Settings
-) -> Answer:
-    """One answer of those to the windows of a query."""
-    square = join_frames(squares, query.windows)
-    pair = join_windows([part.query for part in parts], query.windows)
-    episode = replace(parts[0], query=pair)
-    # Quantised here and not on saving, so that native values and figures belong to the file's pixels.
-    image, shown = _round(query.box.undo(square), settings.rounding), _round(square, settings.rounding)
-    codec = episode.codec
-    native = codec.rescale(codec.decode(image), *query.box.scale)
-    prediction = Prediction(episode.task, episode.sample_id, image, native, codec.unit, seconds)
-    return Answer(episode, shown, prediction)
-
-
 def _chunk(batch: EpisodeBatch) -> int:
     """Pictures a pass of the VAE."""
     return max(1, PIXELS_A_PASS // max(part[0, 0, 0].numel() for part in (batch.inputs, batch.targets)))
-
-
-def _round(picture: Tensor, rounding: Rounding) -> Tensor:
-    return truncate(picture) if rounding == "truncate" else picture
 
 
 def load(path: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Engine:
