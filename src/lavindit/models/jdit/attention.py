@@ -40,9 +40,10 @@ def attend(
     if not past:
         return _attend_own(q, own, tables, config)
     assert tables.mask is None
-    calls = tables.calls or (((0, own[0].shape[2]), ((0, own[0].shape[2]),)),)
+    whole = (0, own[0].shape[2])
+    calls: Calls = tables.calls or ((whole, (whole,)),)
     here = [_part(rows, keys_values) for rows, keys_values in _split(q, own, calls)]
-    joined = tuple(torch.cat(x, dim=2) if len(x) > 1 else x[0] for x in zip(*here, strict=True))
+    joined: Part = join_tokens([out for out, _ in here]), join_tokens([norm for _, norm in here])
     return reduce(_merge, (_part(q, keys_values) for keys_values in past), joined)[0]
 
 
@@ -53,7 +54,7 @@ def _attend_own(q: Tensor, own: KeysValues, tables: SequenceTables, config: JDiT
             F.scaled_dot_product_attention(rows, *keys_values, enable_gqa=grouped)
             for rows, keys_values in _split(q, own, tables.calls)
         ]
-        return torch.cat(found, dim=2) if len(found) > 1 else found[0]
+        return join_tokens(found)
     mask = None if tables.mask is None else tables.mask[k.shape[2] - q.shape[2] :]
     if grouped and mask is not None and q.is_cuda:
         # No fused CUDA kernel takes both a mask and grouped heads; the plain one keeps every score.
@@ -62,13 +63,18 @@ def _attend_own(q: Tensor, own: KeysValues, tables: SequenceTables, config: JDiT
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=grouped)
 
 
+def join_tokens(parts: list[Tensor]) -> Tensor:
+    """Tokens [B, heads, N, d] one after the other; a lone part is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+
+
 def _split(q: Tensor, own: KeysValues, calls: Calls) -> list[tuple[Tensor, KeysValues]]:
     """The queries of each call, and what they see; queries may be the last of the sequence alone."""
     first, found = own[0].shape[2] - q.shape[2], []
     for (start, stop), spans in calls:
         if stop > first:
             parts = [[x[:, :, a:b] for a, b in spans] for x in own]
-            k, v = (part[0] if len(part) == 1 else torch.cat(part, dim=2) for part in parts)
+            k, v = (join_tokens(part) for part in parts)
             found.append((q[:, :, start - first : stop - first], (k, v)))
     return found
 

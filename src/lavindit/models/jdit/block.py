@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from lavindit.models.jdit.attention import KeysValues, attend
+from lavindit.models.jdit.attention import KeysValues, attend, join_tokens
 from lavindit.models.jdit.config import JDiTConfig
 from lavindit.models.jdit.rope import SequenceTables, rotate
 
@@ -152,20 +152,15 @@ class JointBlock(nn.Module):
         streams = [(s, x, s.modulate(time)) for s, x, time in given if x is not None and time is not None]
         projected = [s.project(x, modulation[0]) for s, x, modulation in streams]
         cos, sin = tables.cos, tables.sin
-        k, v = (_join([part[i] for part in projected]) for i in (1, 2))
+        k, v = join_tokens([k for _, k, _ in projected]), join_tokens([v for _, _, v in projected])
         k = rotate(k, cos, sin, self.config)
         own, asking = (k, v.to(k.dtype)), [q for q, _, _ in projected if q is not None]
         if not asking:
             return None, None, own
-        q = _join(asking)
+        q = join_tokens(asking)
         first = k.shape[2] - q.shape[2]
         attended = attend(rotate(q, cos[first:], sin[first:], self.config), own, tables, self.config, past)
         readers = [stream for stream in streams if stream[0].readable]
         parts = attended.split([part.shape[2] for part in asking], dim=2)
         updated = {s: s.update(x, part, modulation) for (s, x, modulation), part in zip(readers, parts, strict=True)}
         return updated.get(self.context), updated.get(self.target), own
-
-
-def _join(parts: list[Tensor]) -> Tensor:
-    """Tokens of the streams [B, heads, N, d] in one sequence."""
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)

@@ -134,15 +134,17 @@ class JDiT(nn.Module):
         layout = reading_layout(self.config.context_attention, context.shape[2], sum(cache.frames for cache in past))
         time = self.time_embed(torch.ones(1, 1, device=context.device)) + self.context_vector
         tokens: Tensor | None = self._embed(self.context_embed, context)
-        tables, kept = self._tables(layout, context), None
+        tables = self._tables(layout, context)
+        kept: list[Tensor] = []
         for number, block in enumerate(self.blocks):
             before = [cache.block(number) for cache in past]
             tokens, _, keys_values = block(tokens, None, time, None, tables, before)
-            kept = kept or tuple(part.new_empty(len(self.blocks), *part.shape) for part in keys_values)
+            if not kept:  # room for all blocks at once, or what is kept would be there twice at the end
+                kept = [part.new_empty(len(self.blocks), *part.shape) for part in keys_values]
             for whole, part in zip(kept, keys_values, strict=True):
                 whole[number] = part
-        assert kept is not None
-        return KVCache(*kept, context.shape[2])
+        keys, values = kept
+        return KVCache(keys, values, context.shape[2])
 
     @torch.no_grad()
     def answer(self, noisy: Tensor, t: Tensor, past: Sequence[KVCache]) -> Tensor:
