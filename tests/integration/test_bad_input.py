@@ -210,7 +210,8 @@ class TestApply:
         refuses(apply("--corrupt", "--pairs", 2, task="pairs"), "pairs needs target")
 
     def test_arguments(self, refuses: Refuses) -> None:
-        refuses(["apply"], "--task", "--query", "--out", "lavindit apply --help")
+        refuses(["apply"], "--query", "--out", "lavindit apply --help")
+        refuses(["apply", "--query", "photo.png", "--out", "out"], "--task", "--prompt", "lavindit apply --help")
         refuses(apply("--surprise"), "--surprise", "lavindit apply --help")
 
 

@@ -27,6 +27,7 @@ model:
   init_args:
     network: {width: 64, depth: 2, heads: 2, queries_per_kv: 1, context_attention: joint}
     targets: query
+    noisy_copies: 1
     sampling: {steps: 2, guidance: 1.5}
     drop_pairs: 0.3
     decay_share: 0.0

@@ -262,7 +262,8 @@ def test_a_strategy_that_waits_for_every_gradient_is_refused_in_one_line(tmp_pat
     done = run_alone(tmp_path / "run", "--trainer.devices=2", "--trainer.strategy=ddp")
     assert done.returncode == 2
     lines = [line for line in done.stderr.splitlines() if line.startswith("lavindit:")]
-    assert lines
-    assert all("trainer.strategy: ddp_find_unused_parameters_true" in line for line in lines)
+    told = ("trainer.strategy: ddp_find_unused_parameters_true", "another process of this run has stopped")
+    assert any(told[0] in line for line in lines)
+    assert all(any(words in line for words in told) for line in lines)  # one may end while the other still waits for it
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()

@@ -37,6 +37,8 @@ from lavindit.training.throughput import Throughput
 
 # What jsonargparse says around the one line that matters.
 NOISE = ("Does not validate against", "Subtypes:", "Errors:", "Expected a <class 'NoneType'>", "Given value")
+# What gloo and NCCL say when the process at the other end is gone.
+PEER_GONE = ("closed by peer", "reset by peer", "Broken pipe", "remote process exited")
 
 
 class Parser(LightningArgumentParser):
@@ -234,6 +236,10 @@ def run_trainer(arguments: list[str]) -> None:
     except LavinditError:
         if LavinditCLI.traces is not None and not FinalState.trained:
             LavinditCLI.traces.remove()
+        raise
+    except RuntimeError as error:
+        if any(words in str(error) for words in PEER_GONE):
+            raise LavinditError("another process of this run has stopped; its own message says why") from error
         raise
     except SystemExit:
         # Lightning ends an interrupted run by exit(1); main() knows what to say of an interruption.
