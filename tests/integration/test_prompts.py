@@ -173,9 +173,12 @@ def test_what_a_prompt_cannot_answer(
     check("the prompt bent is damaged", prompt="bent")
     check("new is a prompt of version 9", prompt="new")
     check("cannot read the prompt a.png", prompt="a.png")
-    check("cannot read the prompt gone", prompt="gone")
+    check("no such prompt: gone", prompt="gone")
     check("compiled with pairs 1; compile another one for pairs 2", options=("--pairs", 2))
     check("compiled with resolution 32", options=("--resolution", 64))
+    check("pairs are chosen already", options=("--context", "all"))
+    check("guidance must be a finite number", options=("--guidance", "nan"))
+    check("no plugin's; leave --plugin out", options=("--plugin", "mine.py"))
     check("not allowed with argument", options=("--task", "negative"))
     refuses(["apply", "--query", "a.png", "--out", "out", "--model", models["causal"]], "--task --prompt is required")
     save_model(

@@ -200,13 +200,19 @@ class TestResettle:
         assert found.sampling == SamplingConfig(steps=19, guidance=2.0, grid="official", seed=7)
         assert replace(found, sampling=prompt.settings.sampling) == prompt.settings
 
-    @pytest.mark.parametrize(
-        "option", [{"pairs": 3}, {"resolution": 64}, {"fit": "stretch"}, {"context": "all"}, {"posterior": "sample"}]
-    )
+    @pytest.mark.parametrize("option", [{"pairs": 3}, {"resolution": 64}, {"fit": "stretch"}, {"posterior": "sample"}])
     def test_the_rest_is_fixed(self, engines: dict[str, Engine], prompt: Prompt, option: dict[str, Any]) -> None:
         (name,) = option
         with pytest.raises(LavinditError, match=f"compiled with {name} "):
             engines["causal"].apply(prompt, picture(1), **option)
+
+    def test_halves_of_another_shape_are_refused(self, engines: dict[str, Engine], prompt: Prompt) -> None:
+        with pytest.raises(LavinditError, match="40x40 and 50x40; give both the same aspect ratio"):
+            engines["causal"].append(prompt, picture(1), picture(2, 40, 50))
+
+    def test_the_pairs_are_chosen(self, engines: dict[str, Engine], prompt: Prompt) -> None:
+        with pytest.raises(LavinditError, match="chosen already: leave context out"):
+            engines["causal"].apply(prompt, picture(1), context="all")
 
     def test_no_such_option(self, prompt: Prompt) -> None:
         slip: Any = {"step": 3}

@@ -165,9 +165,9 @@ class TestFile:
         write_weights(saved, {}, {}.__getitem__, {"format": "pt"})
         refuses("is no prompt; `lavindit compile` writes one")
         saved.unlink()
-        refuses("cannot read the prompt", "No such file")
+        refuses("no such prompt", "`lavindit compile` writes one")
         saved.mkdir()
-        refuses("cannot read the prompt")
+        refuses("is a folder, no prompt", "--task")
 
     def test_another_version(self, saved: Path, refuses: Callable[..., None]) -> None:
         self.rewrite(saved, lambda said, _: said.update(version="2"))

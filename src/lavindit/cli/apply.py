@@ -29,6 +29,8 @@ from lavindit.task import Task, get_task
 def run_apply(arguments: list[str]) -> None:
     """Answer a person's own pictures."""
     chosen = _apply_parser().parse_args(arguments)
+    if chosen.plugin is not None and chosen.prompt is None:
+        raise LavinditError("--plugin goes with --prompt; a plugin's task is named with --task")
     options = pair_options(chosen)
     options |= {"steps": chosen.steps, "guidance": chosen.guidance}
     file = PromptFile(chosen.prompt, chosen.plugin) if chosen.prompt is not None else None

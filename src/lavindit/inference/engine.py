@@ -16,7 +16,7 @@ from lavindit.flow import seed_from
 from lavindit.inference.answer import Answer, answer_to
 from lavindit.inference.presets import Options, Settings, resettle, settle
 from lavindit.inference.prompt import Prompt, check_compiles, check_memory, pair_of_pictures
-from lavindit.inference.queries import Asked, Query, read_half, read_query
+from lavindit.inference.queries import Asked, Query, read_pair, read_query
 from lavindit.inference.sampler import (
     answer_batch,
     answer_queries,
@@ -104,11 +104,8 @@ class Engine:
                 "pairs are appended to a causal model's prompt alone: in another every pair sees all of them; "
                 "compile the prompt anew"
             )
-        side, frames = prompt.settings.resolution, (prompt.task.input_frames, prompt.task.target_frames)
-        halves = [
-            read_half(half, count, side, prompt.settings.fit)
-            for half, count in zip((shown, answer), frames, strict=True)
-        ]
+        frames = (prompt.task.input_frames, prompt.task.target_frames)
+        halves = read_pair((shown, answer), frames, prompt.settings.resolution, prompt.settings.fit)
         pair = pair_of_pictures(prompt.task.prepare_query(halves[0]), halves[1])
         latent = self._encode_pairs(prompt.task, prompt.codec, (pair,), prompt.settings, before=len(prompt.pairs))
         added = self.jdit.read(latent, [prompt.read.pairs])

@@ -175,6 +175,8 @@ def resettle(
     fixed = {field.name: getattr(settings, field.name) for field in fields(Settings)}
     fixed["posterior"] = settings.sampling.posterior
     for key, value in asked.items():
+        if key == "context" and value != settings.context:
+            raise LavinditError("the prompt's pairs are chosen already: leave context out, or compile another one")
         if key not in names and key in fixed and fixed[key] != value:
             raise LavinditError(
                 f"the prompt was compiled with {key} {fixed[key]}; compile another one for {key} {value}"

@@ -129,6 +129,10 @@ class PromptFile:
 
     def __init__(self, path: Path | str, plugin: Path | str | None = None) -> None:
         self.path, self.plugin = Path(path), plugin
+        if self.path.is_dir():
+            raise LavinditError(f"{path} is a folder, no prompt; a folder of pairs is named with --task")
+        if not self.path.exists():
+            raise LavinditError(f"no such prompt: {path}; `lavindit compile` writes one")
         self._file = WeightsFile(self.path, REMEDY, what="prompt")
         said = self._file.metadata
         if said.get("format") != FORMAT:

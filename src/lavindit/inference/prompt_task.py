@@ -132,6 +132,8 @@ def find_task(note: TaskNote, plugin: Path | str | None = None) -> Task:
 
 
 def _find(note: TaskNote, plugin: Path | str | None) -> Task:
+    if plugin is not None and note.kind != "plugin":
+        raise LavinditError(f"the prompt's task {note.name} is no plugin's; leave --plugin out")
     if note.kind == "folder":
         try:
             return FolderTask(note.named)

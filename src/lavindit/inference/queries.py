@@ -18,6 +18,7 @@ from lavindit.task import Task
 from lavindit.task.folder_pairs import INPUT
 from lavindit.types import Pair
 
+ASPECT_TOLERANCE = 0.01
 Query = str | Path | Tensor | np.ndarray | Image.Image
 
 
@@ -61,19 +62,34 @@ def read_query(query: Query, task: Task, settings: Settings) -> Asked:
     return Asked(name, box, box.apply(picture), windows_of(given, wanted))
 
 
-def read_half(half: Query, frames: int, size: int, fit: Fit) -> Tensor:
-    """Input or target of a pair [3, T, size, size], fitted as the pairs of a folder are.
+def read_pair(halves: tuple[Query, Query], frames: tuple[int, int], size: int, fit: Fit) -> tuple[Tensor, Tensor]:
+    """Input [3, T, size, size] and target [3, T', size, size] of a pair, fitted as the pairs of a folder are.
 
     Raises:
-        LavinditError: It cannot be read, has fewer frames than a pair's, or is a clip where a pair's is a picture.
+        LavinditError: One cannot be read, has fewer frames than a pair's, or is a clip where a pair's is a picture; or
+            their shapes differ, so that squares cut out of them would not show the same place.
     """
+    shown, answer = (_read_half(half, count) for half, count in zip(halves, frames, strict=True))
+    if fit == "stretch":
+        return stretch(shown, size), stretch(answer, size)
+    if abs(_aspect(shown) / _aspect(answer) - 1) > ASPECT_TOLERANCE:
+        sizes = " and ".join(f"{picture.shape[3]}x{picture.shape[2]}" for picture in (shown, answer))
+        raise LavinditError(f"input and target of the pair are {sizes}; give both the same aspect ratio")
+    return center_square(shown, size), center_square(answer, size)
+
+
+def _aspect(picture: Tensor) -> float:
+    return picture.shape[3] / picture.shape[2]
+
+
+def _read_half(half: Query, frames: int) -> Tensor:
     picture = _load(half)
     given, name = picture.shape[1], half if isinstance(half, (str, Path)) else "the given one"
     if given < frames:
         raise LavinditError(f"a pair of this prompt takes clips of {frames} frames, {name} has {given}")
     if given > frames == 1:
         raise LavinditError(f"a pair of this prompt takes one picture, {name} is a clip of {given} frames; give one")
-    return stretch(picture[:, :frames], size) if fit == "stretch" else center_square(picture[:, :frames], size)
+    return picture[:, :frames]
 
 
 def _load(query: Query) -> Tensor:

@@ -3,6 +3,7 @@
 Legend: B batch, K pairs, C latent channels, T latent frames of an input or target, Tc frames of the context.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -49,6 +50,8 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise LavinditError(f"steps must be at least 1, got {self.steps}")
+        if not math.isfinite(self.guidance):
+            raise LavinditError(f"guidance must be a finite number, got {self.guidance}")
         if self.solver not in SOLVERS:
             raise LavinditError(f"unknown solver {self.solver!r}; there are {', '.join(SOLVERS)}")
         for name, known in (("grid", Grid), ("posterior", Posterior), ("start", Start)):
