@@ -17,6 +17,7 @@ GAP_PX = 2
 Fit = Literal["pad", "stretch"]
 Rounding = Literal["nearest", "truncate"]
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
+ASPECT_TOLERANCE = 0.01
 
 
 def load_picture(path: Path | str) -> Tensor:
@@ -221,6 +222,12 @@ class Stretch:
 
 
 FITS: dict[Fit, type[Letterbox] | type[Stretch]] = {"pad": Letterbox, "stretch": Stretch}
+
+
+def same_aspect(a: Tensor, b: Tensor) -> bool:
+    """Whether the centred squares of two pictures [N, T, H, W] show the same place: equal aspect ratios, within 1 %."""
+    ratios = [picture.shape[3] / picture.shape[2] for picture in (a, b)]
+    return abs(ratios[0] / ratios[1] - 1) <= ASPECT_TOLERANCE
 
 
 def center_crop(field: Tensor) -> Tensor:

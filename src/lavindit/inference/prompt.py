@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lavindit.errors import LavinditError
 from lavindit.inference.presets import Settings
-from lavindit.inference.sampler import ReadPairs
+from lavindit.inference.sampler import ReadPairs, can_read_once
 from lavindit.models import JDiT
 from lavindit.models.jdit import JDiTConfig
 from lavindit.models.jdit.cost import cache_bytes
@@ -104,7 +104,7 @@ def check_compiles(model: JDiT) -> None:
     Raises:
         LavinditError: Its context sees the noise.
     """
-    if model.config.context_attention == "joint":
+    if not can_read_once(model):
         raise LavinditError(
             "this model has context_attention: joint: its pairs see the noise, so nothing of them can be kept; "
             "fine-tune it with `lavindit fit --config experiment/causal_from_joint.yaml`"

@@ -13,12 +13,11 @@ from lavindit.clips import is_clip, load_clip
 from lavindit.errors import LavinditError
 from lavindit.flow import seed_from
 from lavindit.inference.presets import Settings
-from lavindit.pictures import FITS, Fit, Letterbox, Stretch, center_square, load_picture, stretch
+from lavindit.pictures import FITS, Fit, Letterbox, Stretch, center_square, load_picture, same_aspect, stretch
 from lavindit.task import Task
 from lavindit.task.folder_pairs import INPUT
 from lavindit.types import Pair
 
-ASPECT_TOLERANCE = 0.01
 Query = str | Path | Tensor | np.ndarray | Image.Image
 
 
@@ -72,14 +71,10 @@ def read_pair(halves: tuple[Query, Query], frames: tuple[int, int], size: int, f
     shown, answer = (_read_half(half, count) for half, count in zip(halves, frames, strict=True))
     if fit == "stretch":
         return stretch(shown, size), stretch(answer, size)
-    if abs(_aspect(shown) / _aspect(answer) - 1) > ASPECT_TOLERANCE:
+    if not same_aspect(shown, answer):
         sizes = " and ".join(f"{picture.shape[3]}x{picture.shape[2]}" for picture in (shown, answer))
         raise LavinditError(f"input and target of the pair are {sizes}; give both the same aspect ratio")
     return center_square(shown, size), center_square(answer, size)
-
-
-def _aspect(picture: Tensor) -> float:
-    return picture.shape[3] / picture.shape[2]
 
 
 def _read_half(half: Query, frames: int) -> Tensor:

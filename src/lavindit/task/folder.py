@@ -11,13 +11,13 @@ from lavindit.codecs import Codec, PanopticCodec, get_codec
 from lavindit.errors import LavinditError
 from lavindit.metrics import JoinedMetric, RowMetric, get_metric
 from lavindit.metrics.networks import available, remedy
+from lavindit.pictures import same_aspect
 from lavindit.task.contract import Column, Task
 from lavindit.task.folder_natives import FOLDER_CODECS, Fit, read_truth, square_picture
 from lavindit.task.folder_pairs import Files, find_pairs, holds_clip, load_half, name_of
 from lavindit.task.folder_yaml import FILE_NAME, FolderConfig, read_config, suggest
 from lavindit.types import Pair, Scene
 
-ASPECT_TOLERANCE = 0.01
 KEPT_BYTES = 2**28
 QUERIES = "test"
 # Metrics that can score the natives of a codec; the first is its default.
@@ -88,7 +88,7 @@ class FolderSource:
     def _load(self, index: int) -> FolderScene:
         input_file, target_file = self.pairs[index]
         picture, values = (load_half(path, self.config.frames) for path in self.pairs[index])
-        if self.fit == "crop" and abs(_aspect(picture) / _aspect(values) - 1) > ASPECT_TOLERANCE:
+        if self.fit == "crop" and not same_aspect(picture, values):
             sizes = " and ".join(f"{p.shape[3]}x{p.shape[2]}" for p in (picture, values))
             raise LavinditError(
                 f"{input_file} and {target_file.name} differ in size ({sizes}); give both the same aspect ratio"
@@ -102,10 +102,6 @@ class FolderSource:
             native=native,
             valid=valid,
         )
-
-
-def _aspect(picture: Tensor) -> float:
-    return picture.shape[3] / picture.shape[2]
 
 
 class FolderTask(Task):
