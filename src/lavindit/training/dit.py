@@ -128,7 +128,7 @@ class DiTModule(TrainedModule):
         super().configure_model()
         if self.compile_blocks:
             for block in cast(JDiT, self.network).blocks:
-                block.compile()
+                block.compile(dynamic=False)  # a few shapes, each with code of its own: images, clips, images to clips
 
     def check_latents(self, folder: str, config: LatentsConfig) -> None:
         """Refuse stored latents that this training cannot start from.
