@@ -1,7 +1,8 @@
 """What is looked at before something good is overwritten or something wrong is begun."""
 
 import json
-from collections.abc import Collection, Iterable
+import math
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,17 @@ def check_start(folder: str, wanted: Any, found: Any, free: Collection[str]) -> 
                 f"init_from {folder} has {name} {theirs[name]}, this config's network {ours[name]}; "
                 f"set model.init_args.network.{name}"
             )
+
+
+def check_loss_weights(weights: Mapping[str, float]) -> None:
+    """Refuse weights of tasks' losses that are no weights.
+
+    Raises:
+        LavinditError: One is negative or no number.
+    """
+    for name, weight in weights.items():
+        if not 0 <= weight < math.inf:
+            raise LavinditError(f"loss_weights: {name} has weight {weight}; weights are numbers of 0 or more")
 
 
 def save_batch(batch: EpisodeBatch | LatentBatch | None, run: Path, step: int, rank: int) -> Path:

@@ -13,7 +13,7 @@ from lavindit.flow import seed_from
 from lavindit.inference.sampler import Posterior, SamplingConfig, answer_batch, encode_batch
 from lavindit.models import STVAE, JDiT, JDiTConfig, ModelBundle, load_engine_model, load_model
 from lavindit.training.base import TrainedModule
-from lavindit.training.checks import check_start
+from lavindit.training.checks import check_loss_weights, check_start
 from lavindit.training.latents import check_vae, latent_sizes, latents_of
 from lavindit.training.results import TestRecorder
 from lavindit.training.targets import Drops, NoisyTargets, Which
@@ -38,6 +38,8 @@ class DiTModule(TrainedModule):
         drop_pairs: Probability that an episode loses its pairs, for guidance; "every_pair" needs none, its first
             target has none anyway.
         l1_weight: Weight of the L1 term (the release: 0.1).
+        loss_weights: Weight of a task's loss in training by its name; 1 where not named. Latents of depth vary less
+            than those of edges, and so do their losses.
         time_shift: Shift of the training times.
         sampling: How validation and test sample.
         warmup_steps: Steps of linear warm-up.
@@ -66,6 +68,7 @@ class DiTModule(TrainedModule):
         noisy_copies: int = 1,
         drop_pairs: float = 0.1,
         l1_weight: float = 0.0,
+        loss_weights: dict[str, float] | None = None,
         time_shift: float = 1.0,
         sampling: SamplingConfig = SamplingConfig(),  # noqa: B008 - frozen
         warmup_steps: int = 50,
@@ -82,6 +85,8 @@ class DiTModule(TrainedModule):
         super().__init__(optimizer, warmup_steps, decay_share, ema_decay, seed)
         self.targets = NoisyTargets(targets, noisy_copies, l1_weight, time_shift)
         self.targets.check(network.context_attention)
+        self.loss_weights = loss_weights or {}
+        check_loss_weights(self.loss_weights)
         self.vae_path, self.network_config, self.drop_pairs = vae, network, drop_pairs
         self.sampling, self.strips = sampling, strips
         self.init_from, self.vae_chunk = init_from, vae_chunk
@@ -144,7 +149,8 @@ class DiTModule(TrainedModule):
         seeds = [seed_from("train", self.seed, number) for number in batch.numbers]
         drops = self._drops(batch.numbers)
         losses = self.losses(self.network, self._encode(batch, self.micro_step), seeds, drops)
-        loss = losses.mean()
+        weights = losses.new_tensor([self.loss_weights.get(task, 1.0) for task in batch.tasks])
+        loss = (weights * losses).mean()
         self.require_finite(loss, "loss")
         self.log_training(losses, batch.tasks)
         return loss
