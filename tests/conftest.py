@@ -6,9 +6,10 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 import torch
@@ -16,8 +17,12 @@ import torch
 from lavindit.cli import main
 from lavindit.models import STVAE, JDiT, JDiTConfig, ModelBundle, STVAEConfig, save_model
 
+if TYPE_CHECKING:
+    from lavindit.inference import Engine
+
 TINY_VAE = STVAEConfig(widths=(16, 16, 16), encoder_blocks=1, decoder_blocks=1, mid_blocks=1, patch=2, norm_groups=8)
 TINY_JDIT = JDiTConfig(width=64, depth=2, heads=2, queries_per_kv=1)
+TINY_INFO = {"resolution": 32, "sampling": {"steps": 2}}
 QUIET_BY_DEFAULT = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 
 
@@ -64,6 +69,13 @@ def make_tiny_jdit(config: JDiTConfig = TINY_JDIT) -> JDiT:
     return model
 
 
+def make_tiny_engine(mode: Any = "causal", info: dict[str, Any] = TINY_INFO) -> "Engine":
+    """An engine of tiny networks, for 32 px and two steps."""
+    from lavindit.inference import Engine  # not above: processes that a test starts import this file, too
+
+    return Engine(make_tiny_vae(), make_tiny_jdit(replace(TINY_JDIT, context_attention=mode)), info)
+
+
 @pytest.fixture
 def tiny_vae() -> STVAE:
     """A fresh tiny VAE."""
@@ -93,22 +105,41 @@ def tiny_vae_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def run_cli(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[object]], Ran]:
-    """Runs `lavindit ARGS` in this process: its exit code and all that a person would see, warnings and logs too."""
+@pytest.fixture(scope="session")
+def engines() -> "dict[str, Engine]":
+    """A tiny engine for each context attention; do not change them."""
+    return {mode: make_tiny_engine(mode) for mode in ("prefix", "causal", "joint")}
 
-    def run(args: list[object]) -> Ran:
-        arguments = [str(argument) for argument in args]
-        monkeypatch.setattr(sys, "argv", ["lavindit", *arguments])
-        stdout, stderr, code = io.StringIO(), io.StringIO(), 0
-        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr), _log_to(stderr):
+
+@pytest.fixture
+def negatives(tmp_path: Path) -> Path:
+    """A folder of pairs: four pictures and their negatives."""
+    from tiny_prompts import write_pairs
+
+    return write_pairs(tmp_path / "negative")
+
+
+@pytest.fixture
+def run_cli() -> Callable[[Sequence[object]], Ran]:
+    """`run_in_process`, for a test."""
+    return run_in_process
+
+
+def run_in_process(args: Sequence[object]) -> Ran:
+    """Run `lavindit ARGS` in this process: its exit code and all that a person would see, warnings and logs too.
+
+    A process of its own would import torch and Lightning first, which takes seconds.
+    """
+    arguments = [str(argument) for argument in args]
+    stdout, stderr, code = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, _log_to(stderr):
+        patch.setattr(sys, "argv", ["lavindit", *arguments])
+        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
             try:
                 main(arguments)
             except SystemExit as end:
                 code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        return Ran(code, stdout.getvalue(), stderr.getvalue())
-
-    return run
+    return Ran(code, stdout.getvalue(), stderr.getvalue())
 
 
 @contextlib.contextmanager

@@ -175,6 +175,13 @@ class Letterbox:
         right, bottom = self.size - self.inner_width - self.left, self.size - self.inner_height - self.top
         return F.pad(inner, (self.left, right, self.top, bottom), mode="replicate")
 
+    def apply_nearest(self, field: Tensor) -> Tensor:
+        """A field [N, T, height, width] of any type -> [N, T, size, size]; no value is mixed from others."""
+        inner = resize_nearest(field, self.inner_height, self.inner_width)
+        rows = (torch.arange(self.size) - self.top).clamp(0, self.inner_height - 1)
+        columns = (torch.arange(self.size) - self.left).clamp(0, self.inner_width - 1)
+        return inner[:, :, rows][:, :, :, columns]
+
     @property
     def scale(self) -> tuple[float, float]:
         """How much wider and higher `undo` makes the picture."""

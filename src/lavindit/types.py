@@ -217,7 +217,7 @@ class LatentBatch:
         return LatentBatch(moved[0], moved[1], self.tasks, self.numbers, self.sample_ids)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """An answer.
 
@@ -237,6 +237,11 @@ class Prediction:
     unit: str
     seconds: float
 
+    def __repr__(self) -> str:
+        """Sizes of the tensors; their numbers would fill the screen."""
+        sizes = f"image={list(self.image.shape)}, native={list(self.native.shape)}, unit={self.unit!r}"
+        return f"Prediction(task={self.task!r}, sample_id={self.sample_id!r}, {sizes}, seconds={self.seconds:.3g})"
+
     def save(self, path: Path | str, native: bool = False) -> None:
         """Write the picture, and with `native` the native values beside it as .npy.
 
@@ -254,4 +259,9 @@ class Prediction:
         else:
             save_clip(self.image, path)
         if native:
-            save_array(self.native, path.with_name(path.stem + ".npy"))
+            save_array(self.native, native_file(path))
+
+
+def native_file(path: Path) -> Path:
+    """Where `Prediction.save` writes native values: beside the picture of that path."""
+    return path.with_name(path.stem + ".npy")

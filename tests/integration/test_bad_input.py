@@ -49,6 +49,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model_dir: Path, 
     """The working folder of a person with a model, a VAE, a picture and a folder of three pairs."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LAVINDIT_MODEL", raising=False)
+    monkeypatch.setattr("lavindit.models.released.RELEASED", tmp_path / "none")
     shutil.copytree(tiny_model_dir, tmp_path / "model")
     shutil.copytree(tiny_vae_dir, tmp_path / "vae")
     save_picture(torch.rand(3, 1, 20, 30, generator=torch.Generator().manual_seed(0)), tmp_path / "photo.png")
@@ -186,7 +187,7 @@ class TestApply:
         refuses(apply(), "error")
 
     def test_folder_that_cannot_be_written(self, refuses: Refuses) -> None:
-        refuses(apply(out="file/out"), "cannot write file/out/photo_colorization.png")
+        refuses(apply(out="file/out"), "--out file/out: file is a file; name a folder")
 
     def test_answer_that_exists(self, desk: Path, refuses: Refuses, run_cli: Cli) -> None:
         (desk / "out").mkdir()
@@ -242,6 +243,7 @@ class TestFit:
             ("--model.network.surprise=3", ("surprise", "lavindit fit --help")),
             ("--model.targets=every_pair", ("every_pair needs network.context_attention: causal",)),
             ("--model.sampling.steps=0", ("steps must be at least 1",)),
+            ("--model.sampling.shift=0", ("shift must be a number above 0, got 0",)),
             ("--model.sampling.solver=rk9", ("'rk9'", "euler")),
             ("--trainer.precision=half", ("trainer.precision",)),
             ("--trainer.strategy=fsdp3", ("no strategy 'fsdp3'", "ddp, ", "fsdp2")),

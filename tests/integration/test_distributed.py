@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
+from conftest import run_in_process
 from lavindit.models import STVAE, JDiT, JDiTConfig, ModelBundle, STVAEConfig, save_model
 from lavindit.training.parallel import shard
 
@@ -48,14 +49,17 @@ threads: 1
 
 
 def run_command(run: Path, steps: int, strategy: str, command_name: str = "fit") -> str:
-    """In one process; under DDP in two that Lightning starts, under FSDP2 in two that a launcher starts."""
-    command = [sys.executable, "-m", "lavindit", command_name, "--config", "experiment/demo_jdit.yaml"]
-    command += ["--config", str(run.parent / "options.yaml"), f"--model.init_args.vae={run.parent / 'vae'}"]
-    command += [f"--trainer.default_root_dir={run}", f"--trainer.max_steps={steps}"]
+    """In this process; under DDP in two that Lightning starts, under FSDP2 in two that a launcher starts."""
+    arguments = [command_name, "--config", "experiment/demo_jdit.yaml"]
+    arguments += ["--config", str(run.parent / "options.yaml"), f"--model.init_args.vae={run.parent / 'vae'}"]
+    arguments += [f"--trainer.default_root_dir={run}", f"--trainer.max_steps={steps}"]
+    if strategy == "one":
+        ran = run_in_process(arguments)
+        assert ran.code == 0, ran.stderr
+        return ran.stderr
+    command = [sys.executable, "-m", "lavindit", *arguments, "--trainer.devices=2", f"--trainer.strategy={strategy}"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     places: list[dict[str, str]] = [{}]
-    if strategy != "one":
-        command += ["--trainer.devices=2", f"--trainer.strategy={strategy}"]
     if strategy == "fsdp2":
         together = {"MASTER_ADDR": "localhost", "MASTER_PORT": free_port(), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
         together |= {"TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": "0"}

@@ -7,29 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch import Tensor
 
 from conftest import TINY_JDIT, make_tiny_jdit, make_tiny_vae
+from lavindit.inference import Engine
 from lavindit.models import ModelBundle, save_model
 from lavindit.pictures import load_picture, save_picture
+from tiny_prompts import picture, write_pairs
 
 Cli = Callable[[list[object]], Any]
-MODES = ("prefix", "causal", "joint")
-
-
-def picture(seed: int, height: int = 40, width: int = 50) -> Tensor:
-    coarse = torch.rand(3, 1, 4, 5, generator=torch.Generator().manual_seed(seed))
-    return torch.nn.functional.interpolate(coarse, (1, height, width)[1:], mode="nearest")
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def models(engines: dict[str, Engine], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A model directory for each mode, 32 px and two steps; do not write to them."""
-    folders = {mode: tmp_path_factory.mktemp(mode) / "model" for mode in MODES}
+    folders = {mode: tmp_path_factory.mktemp(mode) / "model" for mode in engines}
     for mode, folder in folders.items():
-        jdit = make_tiny_jdit(replace(TINY_JDIT, context_attention=mode))
-        save_model(ModelBundle(make_tiny_vae(), jdit, {"resolution": 32, "sampling": {"steps": 2}}), folder)
+        save_model(ModelBundle(engines[mode].vae, engines[mode].jdit, engines[mode].info), folder)
     return folders
 
 
@@ -38,13 +31,10 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LAVINDIT_MODEL", raising=False)
     for name in "ab":
-        save_picture(picture(ord(name)), tmp_path / f"{name}.png")
-    for number in range(4):
-        shown = picture(number)
-        save_picture(shown, tmp_path / "negative" / f"{number}_input.png")
-        save_picture(1 - shown, tmp_path / "negative" / f"{number}_target.png")
-        for frame in range(5):
-            save_picture(shown, tmp_path / "clip" / f"{frame}.png")
+        save_picture(picture(ord(name), 40, 50), tmp_path / f"{name}.png")
+    write_pairs(tmp_path / "negative", width=50)
+    for frame in range(5):
+        save_picture(picture(3, 40, 50), tmp_path / "clip" / f"{frame}.png")
     return tmp_path
 
 
@@ -169,10 +159,13 @@ def test_what_a_prompt_cannot_answer(
     check("context_attention: causal, this one has prefix", mode="prefix")
     check("context_attention: joint", mode="joint")
     check("--precision float32", options=("--precision", "bfloat16"))
-    check("cannot read the prompt half", prompt="half")
+    (desk / "nothing").touch()
+    check("cannot read the prompt half: it is cut short; compile it again with `lavindit compile`", prompt="half")
+    check("cannot read the prompt nothing: it is empty; compile it again", prompt="nothing")
+    check("clip is a folder, no prompt", prompt="clip")
     check("the prompt bent is damaged", prompt="bent")
     check("new is a prompt of version 9", prompt="new")
-    check("cannot read the prompt a.png", prompt="a.png")
+    check("cannot read the prompt a.png: it is no safetensors file; compile it again", prompt="a.png")
     check("no such prompt: gone", prompt="gone")
     check("compiled with pairs 1; compile another one for pairs 2", options=("--pairs", 2))
     check("compiled with resolution 32", options=("--resolution", 64))
@@ -180,7 +173,9 @@ def test_what_a_prompt_cannot_answer(
     check("guidance must be a finite number", options=("--guidance", "nan"))
     check("no plugin's; leave --plugin out", options=("--plugin", "mine.py"))
     check("not allowed with argument", options=("--task", "negative"))
-    refuses(["apply", "--query", "a.png", "--out", "out", "--model", models["causal"]], "--task --prompt is required")
+    asked = ["--query", "a.png", "--out", "out", "--model", models["causal"]]
+    refuses(["apply", *asked], "--task --prompt is required")
+    refuses(["apply", "--task", "p", *asked], "p is a file, but no plugin", "a compiled prompt is asked with --prompt")
     save_model(
         ModelBundle(make_tiny_vae(), make_tiny_jdit(replace(TINY_JDIT, context_attention="causal", depth=1))), "m"
     )
@@ -194,6 +189,22 @@ def test_what_a_prompt_cannot_answer(
     add("gone.png", shown="gone.png")
     add("p exists; choose another --out or add --overwrite", out="p")
     add("context_attention: causal", mode="prefix")
+
+
+def test_a_note_comes_after_what_went_well_and_never_before_a_refusal(
+    desk: Path, run_cli: Cli, refuses: Callable[..., None], engines: dict[str, Engine]
+) -> None:
+    engine = engines["causal"]
+    save_model(ModelBundle(engine.vae, engine.jdit, engine.info | {"tasks": ["colorization"]}), "m")
+    compiling = ["compile", "--task", "negative", "--out", "p", "--model", "m"]
+    applying = ["apply", "--task", "negative", "--out", "out", "--model", "m", "--query"]
+    refuses([*compiling, "--pairs", 50], "can show 4 pairs", "50 were asked for")
+    refuses([*applying, "a.png", "--pairs", 50], "can show 4 pairs")
+    refuses([*applying, "gone.png"], "gone.png")
+    for command in ([*compiling, "--pairs", 2], [*applying, "a.png", "--pairs", 2]):
+        ran = run_cli(command)
+        assert (ran.code, ran.stderr.count("\n")) == (0, 1)
+        assert ran.stderr.startswith("lavindit: note: this model was not trained on negative")
 
 
 def test_a_prefix_model_appends_nothing(

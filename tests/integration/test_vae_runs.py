@@ -105,6 +105,20 @@ def test_a_loss_that_is_not_finite_at_the_first_step_leaves_its_batch(tmp_path: 
     assert [path.name for path in (tmp_path / "not_finite").iterdir()] == ["step_0_process_0.safetensors"]
 
 
+class Early(Callback):
+    """Asks for a checkpoint of bad weights before there is a batch."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        nn.init.constant_(next(pl_module.parameters()), float("nan"))
+        trainer.save_checkpoint(Path(trainer.default_root_dir) / "early.ckpt")
+
+
+def test_weights_that_are_not_finite_before_the_first_step_have_no_batch_to_leave(tmp_path: Path) -> None:
+    with pytest.raises(LavinditError, match=r"^the sum of the weights of step 0 is not finite; lower the learning"):
+        fit(make_module(), make_data(), 1, tmp_path, [Early()])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_stage_two_starts_from_stage_one(tmp_path: Path) -> None:
     fit(make_module(), make_data(), 2, tmp_path, [FinalState()])
     start, course = tmp_path / MODEL, Course()
@@ -233,20 +247,25 @@ threads: 1
 """
 
 
-def run_alone(run: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """The command in processes of its own, as Lightning starts the others by it."""
+def distributed(run: Path) -> list[str]:
     (run.parent / "options.yaml").write_text(DISTRIBUTED)
-    started = [sys.executable, "-m", "lavindit", "fit", "--config", "experiment/demo_vae.yaml"]
-    started += ["--config", str(run.parent / "options.yaml"), f"--trainer.default_root_dir={run}", *options]
+    start = ["fit", "--config", "experiment/demo_vae.yaml", "--config", str(run.parent / "options.yaml")]
+    return [*start, f"--trainer.default_root_dir={run}"]
+
+
+def run_in_two(run: Path, strategy: str) -> subprocess.CompletedProcess[str]:
+    """The command in processes of its own, as Lightning starts the others by it."""
+    started = [sys.executable, "-m", "lavindit", *distributed(run)]
+    started += ["--trainer.devices=2", f"--trainer.strategy={strategy}"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(started, capture_output=True, text=True, env=environment, timeout=600)
 
 
-def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
+def test_two_processes_train_as_one_does(tmp_path: Path, run_cli: Callable) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    done = run_alone(one)
-    assert done.returncode == 0, done.stderr
-    done = run_alone(two, "--trainer.devices=2", "--trainer.strategy=ddp_find_unused_parameters_true")
+    ran = run_cli(distributed(one))
+    assert ran.code == 0, ran.stderr
+    done = run_in_two(two, "ddp_find_unused_parameters_true")
     assert done.returncode == 0, done.stderr
     for column, values in (("train_loss", 6), ("adversary/loss", 4), ("adversary/real", 4)):
         own, other = logged(two, column), logged(one, column)
@@ -259,7 +278,7 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
 
 
 def test_a_strategy_that_waits_for_every_gradient_is_refused_in_one_line(tmp_path: Path) -> None:
-    done = run_alone(tmp_path / "run", "--trainer.devices=2", "--trainer.strategy=ddp")
+    done = run_in_two(tmp_path / "run", "ddp")
     assert done.returncode == 2
     lines = [line for line in done.stderr.splitlines() if line.startswith("lavindit:")]
     told = ("trainer.strategy: ddp_find_unused_parameters_true", "another process of this run has stopped")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from conftest import run_in_process
 from lavindit.pictures import save_picture
 
 OPTIONS = """
@@ -29,14 +30,28 @@ threads: 1
 """
 
 
-def run_command(run: Path, name: str, *options: str) -> str:
-    command = [sys.executable, "-m", "lavindit", name, "--config", "experiment/demo_vae.yaml"]
-    command += ["--config", str(run.parent / "options.yaml"), f"--trainer.default_root_dir={run}", *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+def arguments(run: Path, name: str) -> list[str]:
+    start = [name, "--config", "experiment/demo_vae.yaml", "--config", str(run.parent / "options.yaml")]
+    return [*start, f"--trainer.default_root_dir={run}"]
+
+
+def run_here(args: list[str]) -> str:
+    """What a command in this process says."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "100")
+        patch.delenv("LAVINDIT_PERCEPTUAL", raising=False)
+        ran = run_in_process(args)
+    assert ran.code == 0, ran.stderr
+    return ran.stdout
+
+
+def run_in_two(args: list[str]) -> None:
+    """A command in two processes, which Lightning starts by the command line of the first."""
+    command = [sys.executable, "-m", "lavindit", *args, "--trainer.devices=2", "--trainer.strategy=ddp"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     environment.pop("LAVINDIT_PERCEPTUAL", None)
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
     assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +64,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         large = torch.nn.functional.interpolate(picture[:, 0][None], (40, 48), mode="bicubic")[0][:, None]
         save_picture(large, photos / f"{number:02}.png")
     (folder / "options.yaml").write_text(OPTIONS.replace("test_clips: 2", f"test_clips: 2, photos: {photos}"))
-    run_command(folder / "run", "fit")
+    run_here(arguments(folder / "run", "fit"))
     return folder / "run"
 
 
@@ -72,7 +87,7 @@ def figures_of(result: dict[str, Any]) -> dict[str, float]:
 
 
 def test_two_processes_find_what_one_finds(run: Path) -> None:
-    screen = run_command(run, "test")
+    screen = run_here(arguments(run, "test"))
     result = result_of(run)
     one = figures_of(result)
     assert "Images through the VAE" in screen
@@ -90,10 +105,10 @@ def test_two_processes_find_what_one_finds(run: Path) -> None:
                for part in ("truth", "rebuilt", "error"))  # fmt: skip
     assert {len(m["pictures"]) for m in result["modalities"]} == {2, 3}
 
-    run_command(run, "test", "--trainer.devices=2", "--trainer.strategy=ddp")
+    run_in_two(arguments(run, "test"))
     two = figures_of(result_of(run))
     assert two.keys() == one.keys()
     assert two == pytest.approx(one, abs=1e-4, nan_ok=True)
 
-    subprocess.run([sys.executable, "-m", "lavindit", "report", str(run)], check=True, capture_output=True)
+    run_here(["report", str(run)])
     assert "What the latent space costs" in (run / "report.html").read_text()

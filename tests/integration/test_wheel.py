@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import torch
+from setuptools import Distribution
 
 from lavindit.pictures import save_picture
 
@@ -43,6 +45,24 @@ def test_it_lists_every_task(unpacked):
     assert done.returncode == 0, done.stderr
     for path in (CHECKOUT / "tasks").glob("[a-z]*.py"):
         assert path.stem in done.stdout
+
+
+def test_released_models_go_into_it(unpacked, tmp_path):
+    """By the patterns of pyproject.toml, as setuptools reads them; and those that are there are in the wheel."""
+    settings = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    names = ["config.json", "jdit.safetensors", "stvae.safetensors", "MODEL_CARD.md"]
+    folder = tmp_path / "released" / "any"
+    folder.mkdir(parents=True)
+    for name in [*names, ".half.tmp", "notes.txt"]:
+        (folder / name).touch()
+    build = Distribution({"package_data": settings["package-data"]}).get_command_obj("build_py")
+    build.ensure_finalized()
+    build.manifest_files = {}  # what MANIFEST.in would add
+    found = [Path(path) for path in build.find_data_files("lavindit", str(tmp_path))]
+    assert sorted(path.name for path in found if path.parent == folder) == sorted(names)
+    root = CHECKOUT / "src" / "lavindit"
+    for path in (root / "released").glob("*/*"):
+        assert (unpacked / "lavindit" / path.relative_to(root)).read_bytes() == path.read_bytes()
 
 
 def test_it_finds_its_configs(unpacked):

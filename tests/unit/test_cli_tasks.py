@@ -27,6 +27,7 @@ SMALL = SourceConfig(resolution=32, scenes=16, test_scenes=8)
 def _no_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A desk without a model on it."""
     monkeypatch.delenv("LAVINDIT_MODEL", raising=False)
+    monkeypatch.setattr("lavindit.models.released.RELEASED", tmp_path / "none")
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)
 

@@ -6,27 +6,19 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_prompts import MODES, image, in_bfloat16, make_engine, picture, write_pairs
 
+from conftest import make_tiny_engine
 from lavindit.errors import LavinditError
 from lavindit.flow import seeded_noise
 from lavindit.inference import Engine, Prompt, PromptStore, SamplingConfig, load_prompt, resettle, save_prompt
+from lavindit.inference.prompt import in_units
 from lavindit.inference.sampler import read_pairs, sample_queries
 from lavindit.models.jdit import query_layout
 from lavindit.pictures import save_picture
 from lavindit.task import all_tasks
+from tiny_prompts import MODES, image, in_bfloat16, picture
 
 TOLERANCE = {"atol": 1e-4, "rtol": 0}
-
-
-@pytest.fixture(scope="module")
-def engines() -> dict[str, Engine]:
-    return {mode: make_engine(mode) for mode in [*MODES, "joint"]}
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return write_pairs(tmp_path / "negative")
 
 
 @pytest.fixture
@@ -45,15 +37,15 @@ class TestAnswers:
     @pytest.mark.parametrize("guidance", [1.0, 3.0])
     @pytest.mark.parametrize("mode", MODES)
     def test_are_those_of_the_task(
-        self, engines: dict[str, Engine], folder: Path, tmp_path: Path, mode: str, guidance: float
+        self, engines: dict[str, Engine], negatives: Path, tmp_path: Path, mode: str, guidance: float
     ) -> None:
         engine, path = engines[mode], tmp_path / "new" / "negative.prompt"
-        prompt = engine.compile(folder, pairs=3, seed=4)
+        prompt = engine.compile(negatives, pairs=3, seed=4)
         save_prompt(engine, prompt, path)
         again = load_prompt(engine, path)
         assert again.settings == prompt.settings
         assert again.bytes == prompt.bytes
-        wanted = engine.apply(folder, picture(9), pairs=3, seed=4, guidance=guidance)
+        wanted = engine.apply(negatives, picture(9), pairs=3, seed=4, guidance=guidance)
         for one in (prompt, again):
             torch.testing.assert_close(
                 image(engine.apply(one, picture(9), guidance=guidance)), image(wanted), **TOLERANCE
@@ -81,14 +73,14 @@ class TestAnswers:
         found = sample_queries(model, read_pairs(model, pairs), query, frames, ids, config)
         torch.testing.assert_close(found, x, **TOLERANCE)
 
-    def test_the_branch_without_pairs_begins_with_zeros(self, engines: dict[str, Engine], folder: Path) -> None:
-        read = engines["prefix"].compile(folder, pairs=2).read
+    def test_the_branch_without_pairs_begins_with_zeros(self, engines: dict[str, Engine], negatives: Path) -> None:
+        read = engines["prefix"].compile(negatives, pairs=2).read
         assert read.null is not None
         zeros = engines["prefix"].jdit.read(torch.zeros(1, 16, 1, 4, 4))
         torch.testing.assert_close(read.null.keys, zeros.keys, **TOLERANCE)
         assert read.null.frames == 1
         assert read.bytes == pytest.approx(read.pairs.bytes * 5 / 4)
-        assert engines["causal"].compile(folder, pairs=2).read.null is None
+        assert engines["causal"].compile(negatives, pairs=2).read.null is None
 
     @pytest.mark.parametrize("mode", MODES)
     def test_clips(self, engines: dict[str, Engine], clips: Path, tmp_path: Path, mode: str) -> None:
@@ -103,9 +95,9 @@ class TestAnswers:
             engine.apply(again, picture(1))
 
     @pytest.mark.parametrize("mode", MODES)
-    def test_many_queries_share_a_prompt(self, engines: dict[str, Engine], folder: Path, mode: str) -> None:
+    def test_many_queries_share_a_prompt(self, engines: dict[str, Engine], negatives: Path, mode: str) -> None:
         engine = engines[mode]
-        prompt, queries = engine.compile(folder, pairs=2), [picture(20 + i, 40, 60 - i) for i in range(3)]
+        prompt, queries = engine.compile(negatives, pairs=2), [picture(20 + i, 40, 60 - i) for i in range(3)]
         together = engine.apply(prompt, queries, guidance=2.0)
         assert isinstance(together, list)
         assert prompt.read.pairs.keys.shape[1] == 1
@@ -113,9 +105,9 @@ class TestAnswers:
             torch.testing.assert_close(image(one), image(engine.apply(prompt, query, guidance=2.0)), **TOLERANCE)
         assert float((together[0].image[..., :40] - together[1].image[..., :40]).abs().max()) > 1e-3
 
-    def test_bfloat16(self, folder: Path, tmp_path: Path) -> None:
-        engine = in_bfloat16(make_engine("causal"))
-        prompt = engine.compile(folder, pairs=2)
+    def test_bfloat16(self, negatives: Path, tmp_path: Path) -> None:
+        engine = in_bfloat16(make_tiny_engine("causal"))
+        prompt = engine.compile(negatives, pairs=2)
         save_prompt(engine, prompt, tmp_path / "p")
         again = load_prompt(engine, tmp_path / "p")
         assert again.read.pairs.keys.dtype == torch.bfloat16
@@ -123,18 +115,74 @@ class TestAnswers:
         assert torch.equal(image(engine.apply(again, picture(1))), image(engine.apply(prompt, picture(1))))
 
 
+class TestAnotherModel:
+    """Each would answer, and wrongly, if it were not refused."""
+
+    def check(self, engine: Engine, prompt: Prompt, path: Path, words: str) -> None:
+        ways = (
+            lambda: engine.apply(prompt, picture(1)),
+            lambda: engine.append(prompt, picture(1), picture(2)),
+            lambda: save_prompt(engine, prompt, path),
+        )
+        for ask in ways:
+            with pytest.raises(LavinditError, match=words) as error:
+                ask()
+            assert "\n" not in str(error.value)
+        assert not path.exists()
+
+    def test_is_refused(self, engines: dict[str, Engine], negatives: Path, tmp_path: Path) -> None:
+        prompt = engines["causal"].compile(negatives, pairs=1)
+        for network in ("vae", "jdit"):
+            other = make_tiny_engine("causal")
+            with torch.no_grad():
+                for parameter in getattr(other, network).parameters():
+                    parameter *= 1.001
+            self.check(other, prompt, tmp_path / "p", "compiled by another model: ask that one")
+        with pytest.raises(LavinditError, match="compiled by another model"):
+            engines["prefix"].apply(prompt, picture(1))
+
+    def test_another_type_or_place(self, engines: dict[str, Engine], negatives: Path, tmp_path: Path) -> None:
+        engine = engines["causal"]
+        prompt = engine.compile(negatives, pairs=1)
+        half = in_bfloat16(make_tiny_engine("causal"))
+        self.check(half, prompt, tmp_path / "p", r"compiled in float32, .* loaded in bfloat16: .* dtype=torch\.float32")
+        elsewhere = replace(prompt, read=replace(prompt.read, pairs=prompt.read.pairs.to("meta")))
+        self.check(engine, elsewhere, tmp_path / "p", "lies on meta, this model on cpu: compile it there")
+
+    def test_the_same_one_loaded_again_is_none(self, engines: dict[str, Engine], negatives: Path) -> None:
+        prompt = engines["causal"].compile(negatives, pairs=1)
+        answers = [image(one.apply(prompt, picture(1))) for one in (engines["causal"], make_tiny_engine("causal"))]
+        assert torch.equal(*answers)
+
+
+def test_what_is_shown_of_prompts_and_answers(engines: dict[str, Engine], negatives: Path) -> None:
+    """A line, whatever they hold."""
+    prompt = engines["causal"].compile(negatives, pairs=2)
+    answer = engines["causal"].apply(prompt, picture(1, 40, 50))
+    size = in_units(prompt.bytes)
+    assert repr(prompt) == f"Prompt(task='negative', pairs=2, resolution=32, codec='identity', {size} of float32)"
+    assert "image=[3, 1, 40, 50], native=[3, 1, 40, 50]" in repr(answer)
+    assert "tensor" not in repr(answer)
+    assert len(repr(answer)) < 200
+
+
+def test_no_batch_is_refused(engines: dict[str, Engine], negatives: Path) -> None:
+    with pytest.raises(LavinditError, match="batch_size must be at least 1, got 0"):
+        engines["causal"].apply(negatives, picture(1), pairs=1, batch_size=0)
+
+
 class TestAppend:
     @pytest.mark.parametrize("posterior", ["mean", "sample"])
     def test_equals_compiled_whole(
-        self, engines: dict[str, Engine], folder: Path, tmp_path: Path, posterior: Any
+        self, engines: dict[str, Engine], negatives: Path, tmp_path: Path, posterior: Any
     ) -> None:
         engine = engines["causal"]
-        whole = engine.compile(folder, context="fixed:0,1,2", posterior=posterior)
-        part = engine.compile(folder, context="fixed:0,1", posterior=posterior)
+        whole = engine.compile(negatives, context="fixed:0,1,2", posterior=posterior)
+        part = engine.compile(negatives, context="fixed:0,1", posterior=posterior)
         assert (part.settings.pairs, whole.settings.pairs) == (2, 3)
         save_prompt(engine, part, tmp_path / "p")
         for start in (part, load_prompt(engine, tmp_path / "p")):
-            added = engine.append(start, folder / "2_input.png", folder / "2_target.png")
+            added = engine.append(start, negatives / "2_input.png", negatives / "2_target.png")
             assert (len(start.pairs), len(added.pairs), added.settings.pairs) == (2, 3, 3)
             torch.testing.assert_close(added.read.pairs.keys, whole.read.pairs.keys, **TOLERANCE)
             torch.testing.assert_close(added.read.pairs.values, whole.read.pairs.values, **TOLERANCE)
@@ -142,9 +190,9 @@ class TestAppend:
             torch.testing.assert_close(*answers, **TOLERANCE)
 
     def test_what_cannot_be_appended(
-        self, engines: dict[str, Engine], folder: Path, clips: Path, monkeypatch: pytest.MonkeyPatch
+        self, engines: dict[str, Engine], negatives: Path, clips: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        prompt = engines["causal"].compile(folder, pairs=1)
+        prompt = engines["causal"].compile(negatives, pairs=1)
         clip = clips / "0_input"
         with pytest.raises(LavinditError, match=r"one picture, .*0_input is a clip of 5 frames"):
             engines["causal"].append(prompt, picture(1), clip)
@@ -152,15 +200,15 @@ class TestAppend:
         with pytest.raises(LavinditError, match="clips of 5 frames, the given one has 1"):
             engines["causal"].append(moving, clip, picture(1))
         with pytest.raises(LavinditError, match="causal model's prompt alone"):
-            engines["prefix"].append(engines["prefix"].compile(folder, pairs=1), picture(1), picture(2))
+            engines["prefix"].append(engines["prefix"].compile(negatives, pairs=1), picture(1), picture(2))
         monkeypatch.setattr("lavindit.inference.prompt.free_bytes", lambda device: prompt.bytes)
         with pytest.raises(LavinditError, match="fewer --pairs"):  # the two pairs, not the new one alone
             engines["causal"].append(prompt, picture(1), picture(2))
 
-    def test_the_task_prepares_the_input(self, engines: dict[str, Engine], folder: Path) -> None:
+    def test_the_task_prepares_the_input(self, engines: dict[str, Engine], negatives: Path) -> None:
         """As it does with a query: colours would tell what the pair is to show."""
         colorization = all_tasks()["colorization"]
-        prompt = replace(engines["causal"].compile(folder, pairs=1), task=colorization)
+        prompt = replace(engines["causal"].compile(negatives, pairs=1), task=colorization)
         (_, added) = engines["causal"].append(prompt, picture(1), picture(1)).pairs
         assert torch.equal(added.input[0], added.input[2])
         assert not torch.equal(added.target[0], added.target[2])
@@ -168,8 +216,8 @@ class TestAppend:
 
 class TestStore:
     @pytest.fixture
-    def prompt(self, engines: dict[str, Engine], folder: Path) -> Prompt:
-        return engines["causal"].compile(folder, pairs=1)
+    def prompt(self, engines: dict[str, Engine], negatives: Path) -> Prompt:
+        return engines["causal"].compile(negatives, pairs=1)
 
     def test_the_least_recently_used_goes(self, prompt: Prompt) -> None:
         store = PromptStore(2 * prompt.bytes)
@@ -188,11 +236,26 @@ class TestStore:
             store.add("b", double)
         assert store["a"] is prompt
 
+    def test_what_is_not_there_is_named(self, prompt: Prompt) -> None:
+        store = PromptStore(2 * prompt.bytes)
+        with pytest.raises(LavinditError, match="no prompt 'a' in the store, which holds nothing"):
+            store["a"]
+        for name in "abc":
+            store.add(name, prompt)
+        size = in_units(2 * prompt.bytes)
+        with pytest.raises(LavinditError, match=rf"no prompt 'a' .* holds 'b', 'c': add it again; .* {size}"):
+            store["a"]
+
+    def test_sizes_are_told_in_units_that_show_them(self) -> None:
+        sizes = (12, 1024, 3 * 2**19, 5 * 2**30, 2**41)
+        told = ["12 bytes", "1.00 KiB", "1.50 MiB", "5.00 GiB", "2,048.00 GiB"]
+        assert [in_units(size) for size in sizes] == told
+
 
 class TestResettle:
     @pytest.fixture
-    def prompt(self, engines: dict[str, Engine], folder: Path) -> Prompt:
-        return engines["causal"].compile(folder, pairs=2, seed=3)
+    def prompt(self, engines: dict[str, Engine], negatives: Path) -> Prompt:
+        return engines["causal"].compile(negatives, pairs=2, seed=3)
 
     def test_sampling_is_chosen_anew(self, prompt: Prompt) -> None:
         assert resettle(prompt.settings) == prompt.settings

@@ -1,17 +1,21 @@
 import copy
+import functools
 import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import accumulate, pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from lavindit.cli.configs import find_config
 from lavindit.errors import LavinditError
 from lavindit.inference import Engine
 from lavindit.losses import flow_matching_loss
@@ -92,12 +96,12 @@ class TestMemory:
         assert plan.memory_checkpointed.items["activations"] < 0.6 * plan.memory.items["activations"]
 
     def test_items_add_up_to_the_peak(self) -> None:
-        for memory in (plan_training(SMALL, VAE, SINGLE).memory, planned("fsdp", 8).memory_checkpointed):
+        for memory in (planned().memory, planned(strategy="fsdp", devices=8).memory_checkpointed):
             assert sum(memory.items.values()) == memory.total == max(memory.phases.values())
             assert min(memory.items.values()) >= 0
 
     def test_fsdp_divides_what_it_shards(self) -> None:
-        alone, shared = planned("single", 1).memory.items, planned("fsdp", 8).memory.items
+        alone, shared = planned().memory.items, planned(strategy="fsdp", devices=8).memory.items
         for name in ("weights", "gradients", "optimizer state", "average of the weights"):
             assert shared[name] == pytest.approx(alone[name] / 8, abs=8)
         for name in ("activations", "frozen VAE", "pictures"):
@@ -105,16 +109,16 @@ class TestMemory:
 
     def test_ddp_needs_of_a_device_what_one_needs(self) -> None:
         """Its buckets are the gradients themselves, as configs/trainer/ddp.yaml asks for."""
-        assert planned("ddp", 8).memory == planned("single", 1).memory
+        assert planned(strategy="ddp", devices=8).memory == planned().memory
 
     def test_muon_keeps_one_moment_of_a_matrix(self) -> None:
-        adamw, muon = (plan_training(SMALL, VAE, replace(SINGLE, optimizer=name)) for name in ("adamw", "muon"))
+        adamw, muon = (planned(optimizer=name) for name in ("adamw", "muon"))
         matrices = sum(p.numel() for p in JDiT(SMALL).parameters() if p.requires_grad and p.ndim == 2)
         assert adamw.memory.items["optimizer state"] == 8 * adamw.trained
         assert muon.memory.items["optimizer state"] == 8 * adamw.trained - 4 * matrices
 
     def test_encoding_in_chunks_takes_less(self) -> None:
-        whole, chunked = (plan_training(SMALL, VAE, replace(SINGLE, vae_chunk=chunk)) for chunk in (None, 1))
+        whole, chunked = (planned(vae_chunk=chunk) for chunk in (None, 1))
         assert chunked.memory.phases["encoding"] < whole.memory.phases["encoding"]
         assert chunked.vae_flops == whole.vae_flops
 
@@ -196,6 +200,13 @@ class TestSetup:
 
 
 class TestCommand:
+    @pytest.fixture
+    def small(self, tmp_path: Path) -> Path:
+        """A config of the nano network with two of its six blocks, which is traced sooner."""
+        base = find_config("model/jdit_nano.yaml")
+        (tmp_path / "small.yaml").write_text(f"base: {base}\nmodel: {{init_args: {{network: {{depth: 2}}}}}}\n")
+        return tmp_path / "small.yaml"
+
     def test_prints_numbers(self, run_cli: Cli) -> None:
         ran = run_cli(["plan", "--size", "nano", "--vae", "nano", "--resolution", "64", "--pairs", "1", "--json"])
         assert ran.code == 0, ran.stderr
@@ -208,10 +219,10 @@ class TestCommand:
         assert prompt["memory"]["total"] < numbers["prompt"]["float32"]["memory"]["total"] < numbers["memory"]["total"]
         assert numbers["days"] == pytest.approx(numbers["step_s"] * 100_000 / 86400)
 
-    def test_prints_tables(self, run_cli: Cli) -> None:
-        arguments = ["plan", "--config", "experiment/demo_jdit.yaml", "--vae", "nano", "--resolution", "64"]
+    def test_prints_tables(self, run_cli: Cli, small: Path) -> None:
+        arguments = ["plan", "--config", small, "--vae", "nano", "--resolution", "64"]
         ran = run_cli(
-            [*arguments, "--devices", "4", "--global-batch", "8", "--peak-tflops", "1", "--memory-gb", "0.08"]
+            [*arguments, "--devices", "4", "--global-batch", "8", "--peak-tflops", "1", "--memory-gb", "0.03"]
         )
         assert ran.code == 0, ran.stderr
         prompt = ("memory of a compiled prompt", "float32 +bfloat16", "keys and values of 8 pairs", "answering 1 query")
@@ -224,8 +235,8 @@ class TestCommand:
         ):
             assert re.search(words, ran.stdout), ran.stdout
 
-    def test_a_joint_model_has_no_prompt(self, run_cli: Cli) -> None:
-        arguments = ["plan", "--size", "nano", "--vae", "nano", "--resolution", "64", "--pairs", "1"]
+    def test_a_joint_model_has_no_prompt(self, run_cli: Cli, small: Path) -> None:
+        arguments = ["plan", "--config", small, "--vae", "nano", "--resolution", "64", "--pairs", "1"]
         ran = run_cli([*arguments, "--context-attention", "joint", "--json"])
         assert json.loads(ran.stdout)["prompt"] is None
 
@@ -240,20 +251,70 @@ class TestCommand:
             (["--size", "nano", "--devices", "4", "--global-batch", "6"], "must be a multiple of the 4 devices"),
             (["--size", "nano", "--device", "h10"], r"there are a100"),
             (["--size", "nano", "--mfu", "40"], "--mfu must be above 0 and at most 1"),
+            (["--size", "nano", "--steps", "0"], "--steps must be at least 1"),
+            (["--size", "nano", "--guidance", "nan"], "guidance must be a finite number"),
+            (["--size", "nano", "--memory-gb", "0"], "--peak-tflops and --memory-gb must be above 0"),
+            (["--size", "nano", "--vae", "small"], "unknown VAE 'small'; there are nano, paper"),
+            (["--config", "experiment/demo_jdit.yaml", "--resolution", "100"], "multiple of 16"),
             (["--config", "model/stvae_nano.yaml"], "describes no J-DiT"),
             (["--config", "none.yaml"], r"no config none\.yaml"),
             (["--size", "1.0b", "--targets", "every_pair"], "needs context attention causal"),
             ([], "--size --config is required"),
         ],
     )
-    def test_mistakes_are_told_in_one_line(self, run_cli: Cli, arguments: list[object], words: str) -> None:
+    def test_mistakes_are_told_in_one_line_before_anything_is_traced(
+        self, run_cli: Cli, monkeypatch: pytest.MonkeyPatch, arguments: list[object], words: str
+    ) -> None:
+        monkeypatch.setattr("lavindit.training.plan.pretending", None)
         ran = run_cli(["plan", *arguments])
         assert ran.code == 2
         assert re.fullmatch(rf"lavindit: error: .*{words}.*\n", ran.stderr)
 
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("model: DiTModule", "must have a mapping under model, not 'DiTModule'"),
+            ("model: {init_args: [1]}", r"must have a mapping under init_args, not \[1\]"),
+            ("model: {init_args: {network: {heads: 0}}}", "mine.yaml: "),
+            ("model: {init_args: {network: {}, targets: all}}", "unknown targets 'all'; there are query, every_pair"),
+            ("model: {init_args: {network: {}, noisy_copies: two}}", "noisy_copies must be a whole number, got 'two'"),
+        ],
+    )
+    def test_mistakes_of_a_config_are_told_in_one_line(
+        self, run_cli: Cli, tmp_path: Path, text: str, words: str
+    ) -> None:
+        (tmp_path / "mine.yaml").write_text(text)
+        ran = run_cli(["plan", "--config", tmp_path / "mine.yaml"])
+        assert ran.code == 2
+        assert re.fullmatch(rf"lavindit: error: .*{words}.*\n", ran.stderr)
 
-def planned(strategy: Any, devices: int) -> TrainingPlan:
-    return plan_training(SMALL, VAE, replace(SINGLE, strategy=strategy, devices=devices))
+    @pytest.mark.parametrize(
+        ("what", "vae"),
+        [("--size nano", "nano"), ("--size 0.1b", "paper"), ("--config experiment/demo_jdit.yaml", "nano")],
+    )
+    def test_the_vae_is_that_of_the_size(
+        self, run_cli: Cli, monkeypatch: pytest.MonkeyPatch, what: str, vae: str
+    ) -> None:
+        seen: list[STVAEConfig] = []
+
+        def plan(network: JDiTConfig, vae: STVAEConfig, setup: TrainingSetup) -> None:
+            seen.append(vae)
+            raise LavinditError("no plan")
+
+        monkeypatch.setattr("lavindit.cli.plan.plan_training", plan)
+        assert run_cli(["plan", *what.split()]).stderr == "lavindit: error: no plan\n"  # and no note before it
+        text = find_config(f"model/stvae_{vae}.yaml").read_text()
+        assert seen == [STVAEConfig(**yaml.safe_load(text)["model"]["init_args"]["network"])]
+
+
+def planned(**options: Any) -> TrainingPlan:
+    """`SINGLE` with other options; what several tests ask for is traced once."""
+    return trace_plan(replace(SINGLE, **options))
+
+
+@functools.cache
+def trace_plan(setup: TrainingSetup) -> TrainingPlan:
+    return plan_training(SMALL, VAE, setup)
 
 
 def measure(config: JDiTConfig, setup: TrainingSetup, checkpointing: bool) -> int:

@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_prompts import MODES, image, in_bfloat16, make_engine, picture, write_pairs
 from torch import Tensor
 
+from conftest import make_tiny_engine
 from lavindit.codecs import DepthCodec
 from lavindit.errors import LavinditError
 from lavindit.inference import Engine, PromptFile, load_prompt, save_prompt
 from lavindit.inference.prompt_file import digest, fingerprint
 from lavindit.models.weights import WeightsFile, write_weights
 from lavindit.task import FolderTask, all_tasks, get_task
+from tiny_prompts import image, in_bfloat16, picture
 
 PLUGIN = """from lavindit_tasks.colorization import Colorization
 
@@ -28,20 +29,10 @@ class Mine(Colorization):
 """
 
 
-@pytest.fixture(scope="module")
-def engines() -> dict[str, Engine]:
-    return {mode: make_engine(mode) for mode in [*MODES, "joint"]}
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return write_pairs(tmp_path / "negative")
-
-
 class TestFile:
     @pytest.fixture
-    def saved(self, engines: dict[str, Engine], folder: Path, tmp_path: Path) -> Path:
-        save_prompt(engines["causal"], engines["causal"].compile(folder, pairs=2), tmp_path / "p")
+    def saved(self, engines: dict[str, Engine], negatives: Path, tmp_path: Path) -> Path:
+        save_prompt(engines["causal"], engines["causal"].compile(negatives, pairs=2), tmp_path / "p")
         return tmp_path / "p"
 
     @pytest.fixture
@@ -61,7 +52,7 @@ class TestFile:
         change(metadata, tensors)
         write_weights(path, file.specs, tensors.__getitem__, metadata)
 
-    def test_says_what_it_is(self, saved: Path, folder: Path) -> None:
+    def test_says_what_it_is(self, saved: Path, negatives: Path) -> None:
         file = WeightsFile(saved)
         assert (file.metadata["format"], file.metadata["version"]) == ("lavindit-prompt", "1")
         said = json.loads(file.metadata["prompt"])
@@ -83,12 +74,12 @@ class TestFile:
             assert float((pair.input - (1 - pair.target)).abs().max()) <= 1.01 / 255
 
     def test_a_folder_that_is_gone_is_not_missed(
-        self, engines: dict[str, Engine], saved: Path, folder: Path, tmp_path: Path
+        self, engines: dict[str, Engine], saved: Path, negatives: Path, tmp_path: Path
     ) -> None:
         engine = engines["causal"]
         here = load_prompt(engine, saved)
         assert isinstance(here.task, FolderTask)
-        shutil.rmtree(folder)
+        shutil.rmtree(negatives)
         gone = load_prompt(engine, saved)
         assert torch.equal(image(engine.apply(gone, picture(9))), image(engine.apply(here, picture(9))))
         with pytest.raises(LavinditError, match=r"are compiled, and .* is gone"):
@@ -98,14 +89,16 @@ class TestFile:
         save_prompt(engine, engine.append(gone, picture(1), picture(2)), tmp_path / "more")  # and is stored again
         assert len(load_prompt(engine, tmp_path / "more").pairs) == 3
 
-    def test_a_folder_that_has_changed_is_told(self, saved: Path, folder: Path, refuses: Callable[..., None]) -> None:
-        (folder / "task.yaml").write_text("version: 2\n")
+    def test_a_folder_that_has_changed_is_told(
+        self, saved: Path, negatives: Path, refuses: Callable[..., None]
+    ) -> None:
+        (negatives / "task.yaml").write_text("version: 2\n")
         refuses("version 1 of the task negative", "here is version 2", "compile it again")
 
-    def test_a_plugin_file(self, engines: dict[str, Engine], folder: Path, tmp_path: Path) -> None:
+    def test_a_plugin_file(self, engines: dict[str, Engine], negatives: Path, tmp_path: Path) -> None:
         engine, path = engines["causal"], tmp_path / "mine.py"
         path.write_text(PLUGIN)
-        named = replace(engine.compile(folder, pairs=1), task=get_task(path), named=str(path))
+        named = replace(engine.compile(negatives, pairs=1), task=get_task(path), named=str(path))
         save_prompt(engine, named, tmp_path / "p")
         again = load_prompt(engine, tmp_path / "p", path)
         assert (again.task.name, again.named) == ("mine", str(path))
@@ -120,10 +113,10 @@ class TestFile:
         assert not (tmp_path / "q").exists()
 
     def test_a_registered_task(
-        self, engines: dict[str, Engine], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, engines: dict[str, Engine], negatives: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         engine, task = engines["causal"], all_tasks()["colorization"]
-        prompt = replace(engine.compile(folder, pairs=1), task=task)
+        prompt = replace(engine.compile(negatives, pairs=1), task=task)
         save_prompt(engine, prompt, tmp_path / "p")
         assert load_prompt(engine, tmp_path / "p").task is task
         with monkeypatch.context() as patched:
@@ -135,13 +128,13 @@ class TestFile:
             load_prompt(engine, tmp_path / "p")
 
     def test_a_codec_of_ones_own_stays_in_memory(
-        self, engines: dict[str, Engine], folder: Path, tmp_path: Path
+        self, engines: dict[str, Engine], negatives: Path, tmp_path: Path
     ) -> None:
         class Own(DepthCodec):
             pass
 
         engine = engines["causal"]
-        prompt = replace(engine.compile(folder, pairs=1), codec=Own())
+        prompt = replace(engine.compile(negatives, pairs=1), codec=Own())
         assert image(engine.apply(prompt, picture(1))).shape == (3, 1, 40, 40)
         with pytest.raises(LavinditError, match="keep its prompt in memory"):
             save_prompt(engine, prompt, tmp_path / "p")
@@ -150,18 +143,29 @@ class TestFile:
     def test_another_model(self, engines: dict[str, Engine], refuses: Callable[..., None]) -> None:
         refuses("context_attention: causal, this one has prefix", engine=engines["prefix"])
         refuses("context_attention: joint", "nothing of them can be kept", engine=engines["joint"])
-        other = make_engine("causal")
+        other = make_tiny_engine("causal")
         with torch.no_grad():
             other.jdit.blocks[0].context.out.weight[3, 5] += 1e-6
         refuses("compiled by another model", engine=other)
-        half = in_bfloat16(make_engine("causal"))
+        half = in_bfloat16(make_tiny_engine("causal"))
         refuses("compiled in float32, this model is loaded in bfloat16", "--precision float32", engine=half)
 
     def test_no_prompt(self, saved: Path, refuses: Callable[..., None]) -> None:
         whole = saved.read_bytes()
-        for content in (b"", b"no prompt", whole[:100], whole[:-1], whole + b"1"):
+        header = int.from_bytes(whole[:8], "little")
+        for content, fault in (
+            (b"", "it is empty"),
+            (b"none", "it is no safetensors file"),
+            (b"This is no prompt.\n" * 9, "it is no safetensors file"),
+            (b'{"a prompt": "of JSON"}', "it is no safetensors file"),
+            (whole[:100], "it is cut short"),
+            (whole[: 8 + header], "it is cut short"),
+            (whole[:-1], "it is cut short"),
+            (whole + b"1", "more follows than it says that it holds"),
+            (whole[:9] + b"," + whole[10:], "its header is damaged"),
+        ):
             saved.write_bytes(content)
-            refuses("cannot read the prompt", "compile it again")
+            refuses("cannot read the prompt", f": {fault}; ", "compile it again")
         write_weights(saved, {}, {}.__getitem__, {"format": "pt"})
         refuses("is no prompt; `lavindit compile` writes one")
         saved.unlink()
@@ -189,12 +193,12 @@ class TestFile:
             ("task", {}),
             ("settings", {"sampling": {"steps": 0}}),
             ("codec", {"name": "mask"}),
+            ("settings", {"sampling": {}, "resolution": "32"}),
             ("frames", {"pairs": 3.5, "x": 1}),
+            ("frames", [4]),
         ],
     )
-    def test_what_no_version_writes(
-        self, saved: Path, refuses: Callable[..., None], part: str, value: dict[str, Any]
-    ) -> None:
+    def test_what_no_version_writes(self, saved: Path, refuses: Callable[..., None], part: str, value: Any) -> None:
         def change(said: dict[str, str], _: dict[str, Tensor]) -> None:
             said["prompt"] = json.dumps(json.loads(said["prompt"]) | {part: value})
             said["sha256"] = sha256(said["prompt"].encode()).hexdigest()
@@ -202,21 +206,21 @@ class TestFile:
         self.rewrite(saved, change)
         refuses("is damaged", "compile it again")
 
-    def test_nothing_is_replaced_unasked(self, engines: dict[str, Engine], saved: Path, folder: Path) -> None:
+    def test_nothing_is_replaced_unasked(self, engines: dict[str, Engine], saved: Path, negatives: Path) -> None:
         engine, before = engines["causal"], saved.read_bytes()
-        prompt = engine.compile(folder, pairs=1)
+        prompt = engine.compile(negatives, pairs=1)
         with pytest.raises(LavinditError, match="exists; choose another --out or add --overwrite"):
             save_prompt(engine, prompt, saved)
         assert saved.read_bytes() == before
         save_prompt(engine, prompt, saved, overwrite=True)
         assert len(load_prompt(engine, saved).pairs) == 1
         with pytest.raises(LavinditError, match="is a folder"):
-            save_prompt(engine, prompt, folder, overwrite=True)
+            save_prompt(engine, prompt, negatives, overwrite=True)
 
     def test_an_interrupted_write_leaves_nothing(
-        self, engines: dict[str, Engine], saved: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+        self, engines: dict[str, Engine], saved: Path, negatives: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        prompt, before = engines["causal"].compile(folder, pairs=1), saved.read_bytes()
+        prompt, before = engines["causal"].compile(negatives, pairs=1), saved.read_bytes()
 
         def full(path: Path, *rest: object) -> None:
             path.write_bytes(b"half")
@@ -239,10 +243,10 @@ class TestFile:
 
 class TestFingerprint:
     def test_is_of_the_model_alone(self) -> None:
-        ours = fingerprint(make_engine("causal"))
-        assert ours == fingerprint(make_engine("causal", {"resolution": 64}))
-        assert ours != fingerprint(make_engine("prefix"))
-        shifted = make_engine("causal")
+        ours = fingerprint(make_tiny_engine("causal"))
+        assert ours == fingerprint(make_tiny_engine("causal", {"resolution": 64}))
+        assert ours != fingerprint(make_tiny_engine("prefix"))
+        shifted = make_tiny_engine("causal")
         shifted.vae.latent_shift += 1e-6
         assert ours != fingerprint(shifted)
 

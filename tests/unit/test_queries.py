@@ -78,6 +78,9 @@ class TestApply:
         for wrong in (pixels / 255, pixels[..., :1], torch.zeros(1, 3, 8, 8), torch.zeros(8, 8)):
             with pytest.raises(LavinditError, match="as query must be"):
                 engine.apply("colorization", wrong, pairs=1, steps=1)
+        (tmp_path / "half.png").write_bytes((tmp_path / "a.png").read_bytes()[:-40])
+        with pytest.raises(LavinditError, match="cannot read the picture that was given"):
+            engine.apply("colorization", Image.open(tmp_path / "half.png"), pairs=1, steps=1)
 
     def test_a_picture_goes_on_as_a_clip(self, engine: Engine, tmp_path: Path) -> None:
         answer = engine.apply("frame_prediction", clip(1), pairs=1, steps=1)

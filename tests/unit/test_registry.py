@@ -77,6 +77,13 @@ def test_unknown_name_near_to_nothing() -> None:
         get_task("nowhere/mine.py")
 
 
+def test_a_file_that_is_no_plugin(tmp_path: Path) -> None:
+    """A compiled prompt, most likely."""
+    (tmp_path / "mine.prompt").touch()
+    with pytest.raises(LavinditError, match=r"mine\.prompt is a file, but no plugin .* prompt is asked with --prompt"):
+        get_task(tmp_path / "mine.prompt")
+
+
 def test_plugin_file(plugin: Path) -> None:
     task = get_task(plugin)
     assert (task.name, task.headline.metric) == ("mine", "psnr")

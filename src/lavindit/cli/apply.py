@@ -20,10 +20,12 @@ from lavindit.clips import is_clip
 from lavindit.errors import LavinditError
 from lavindit.inference import Engine, PromptFile, Settings, resettle, write_strip
 from lavindit.inference.answer import Answer
+from lavindit.inference.queries import check_truths
 from lavindit.inference.scorer import score_application
 from lavindit.report import current_command, current_commit, describe_machine
 from lavindit.report.schema import RESULT_NAME, Application, RunResult, read_result, write_result
 from lavindit.task import Task, get_task
+from lavindit.types import native_file
 
 
 def run_apply(arguments: list[str]) -> None:
@@ -35,38 +37,49 @@ def run_apply(arguments: list[str]) -> None:
     options |= {"steps": chosen.steps, "guidance": chosen.guidance}
     file = PromptFile(chosen.prompt, chosen.plugin) if chosen.prompt is not None else None
     task = get_task(chosen.task) if file is None else file.task()
+    run = chosen.report or chosen.out
     files = _answer_files(chosen, task)
     if file is None:
         engine, _ = load_chosen(chosen)
         shown, settings = task, engine.settle(chosen.preset, chosen.seed or 0, task=task.name, **options)
-        print_notes(engine, task, settings, asked_size=chosen.resolution is not None)
     else:
         settings = resettle(file.description.settings, chosen.preset, chosen.seed, **options)
         engine, _ = load_chosen(chosen)
         shown = file.load(engine)
     answers = engine.apply_all(
-        shown, chosen.query, seed=chosen.seed, corrupt=chosen.corrupt, preset=chosen.preset, **options
+        shown,
+        chosen.query,
+        seed=chosen.seed,
+        corrupt=chosen.corrupt,
+        truths=chosen.truth,
+        preset=chosen.preset,
+        **options,
     )
-    run = chosen.report or chosen.out
+    if file is None:  # after all that may be refused, which is told in one line
+        print_notes(engine, task, settings, asked_size=chosen.resolution is not None)
     applications = []
     for answer, path in zip(answers, files, strict=True):
         answer.prediction.save(path, native=chosen.native)
         print(f"wrote {path}{_size_note(answer, settings)}")
-        applications.append(_application(answer, task, run, chosen.corrupt))
+        if chosen.native:
+            shape, unit = list(answer.prediction.native.shape), answer.prediction.unit
+            print(f"wrote {native_file(path)} (shape {shape}, unit {unit})")
+        applications.append(_application(answer, task, run, chosen.corrupt or bool(chosen.truth)))
     used = _flat(settings) | {"context": settings.context or task.context, "precision": chosen.precision}
     _record_applications(run, applications, engine, used)
     print(f"added to {run / RESULT_NAME}; `lavindit report {run}` makes pages of it")
 
 
-def _application(answer: Answer, task: Task, run: Path, corrupt: bool) -> Application:
+def _application(answer: Answer, task: Task, run: Path, known: bool) -> Application:
     """An answer as a result lists it; its figures, where the truth is known, are printed."""
     episode = answer.episode
-    figures = score_application(task, episode, answer.square) if corrupt else []
+    figures = score_application(task, episode, answer.square) if known else []
     for figure in (figure for figure in figures if figure.answer is not None):
-        unchanged = figure.baselines.get("query")
-        beside = f", the query unchanged {unchanged:.4g}" if unchanged is not None else ""
+        compared = (("query", "the query unchanged"), ("mean_target", "the mean of the pairs' targets"))
+        others = [(text, value) for key, text in compared if (value := figure.baselines.get(key)) is not None]
+        beside = "".join(f", {text} {value:.4g}" for text, value in others[:1])
         print(f"  {figure.metric} {figure.answer:.4g}{beside}")
-    strip = write_strip(episode, answer.square, run, "pictures/applied", with_truth=corrupt)
+    strip = write_strip(episode, answer.square, run, "pictures/applied", with_truth=known)
     return Application(episode.task, episode.sample_id, strip, answer.prediction.seconds, figures)
 
 
@@ -79,12 +92,18 @@ def answer_file(out: Path, query: Path, task: Task) -> Path:
 
 
 def _answer_files(chosen: argparse.Namespace, task: Task) -> list[Path]:
-    """A free file for each answer."""
+    """A free file for each answer; nothing is loaded or written yet."""
+    check_truths(chosen.query, chosen.truth, chosen.corrupt)
+    for option, folder in (("out", chosen.out), ("report", chosen.report)):
+        standing = next((path for path in (folder, *folder.parents) if path.exists()), None) if folder else None
+        if standing is not None and not standing.is_dir():
+            raise LavinditError(f"--{option} {folder}: {standing} is a file; name a folder")
     files = [answer_file(chosen.out, query, task) for query in chosen.query]
-    clashing = sorted({str(path) for path in files if files.count(path) > 1})
+    written = [*files, *map(native_file, files)] if chosen.native else files
+    clashing = sorted({str(path) for path in written if written.count(path) > 1})
     if clashing:
         raise LavinditError(f"two queries would be written to {clashing[0]}; give them different names")
-    taken = [path for path in files if path.exists()]
+    taken = [path for path in written if path.exists()]
     if taken and not chosen.overwrite:
         raise LavinditError(f"{taken[0]} exists; choose another --out or add --overwrite")
     return files
@@ -132,6 +151,15 @@ def _apply_parser() -> Parser:
     add_model_options(parser)
     parser.add_argument(
         "--corrupt", action="store_true", help="make the task's input from clean pictures first, and score the answer"
+    )
+    parser.add_argument(
+        "--truth",
+        nargs="+",
+        action="extend",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="true values of each query in native units (.npy, NaN where unknown), of its size: scores the answer",
     )
     parser.add_argument("--native", action="store_true", help="also write the values in native units as .npy")
     parser.add_argument("--overwrite", action="store_true", help="replace answers that exist")

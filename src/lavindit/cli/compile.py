@@ -26,13 +26,12 @@ def run_compile(arguments: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the choice of pairs (default 0)")
     chosen = _chosen(parser, arguments)
     options = pair_options(chosen)
-    task = get_task(chosen.task)  # a slip is told before anything is loaded
+    get_task(chosen.task)  # a slip is told before anything is loaded
     engine, folder = load_chosen(chosen)
-    settings = engine.settle(chosen.preset, chosen.seed, task=task.name, **options)
-    print_notes(engine, task, settings, asked_size=chosen.resolution is not None)
     start = time.perf_counter()
     prompt = engine.compile(chosen.task, seed=chosen.seed, preset=chosen.preset, **options)
     _write(engine, prompt, chosen, f"in {time.perf_counter() - start:.1f} s by the model {folder}")
+    print_notes(engine, prompt.task, prompt.settings, asked_size=chosen.resolution is not None)
 
 
 def run_append(arguments: list[str]) -> None:

@@ -1,8 +1,10 @@
 """Config files that compose: an experiment names the files it stands on under `base`."""
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -35,6 +37,24 @@ def expand_configs(arguments: list[str]) -> list[str]:
         for content in _contents(find_config(value), ()):
             expanded += ["--config", yaml.safe_dump(content, sort_keys=False)]
     return expanded
+
+
+def model_options(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """`model.init_args` of a config's content; none where it says nothing of a model.
+
+    Args:
+        content: A mapping, as `expand_configs` gives it.
+        name: Of the config, for the message.
+
+    Raises:
+        LavinditError: `model` or `init_args` is no mapping.
+    """
+    found: Any = content
+    for key in ("model", "init_args"):
+        found = found.get(key) or {}
+        if not isinstance(found, dict):
+            raise LavinditError(f"the config {name} must have a mapping under {key}, not {found!r}")
+    return found
 
 
 def find_config(name: str) -> Path:

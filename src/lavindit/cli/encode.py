@@ -9,7 +9,7 @@ import yaml
 from jsonargparse import ActionConfigFile
 
 from lavindit.cli import train
-from lavindit.cli.configs import expand_configs
+from lavindit.cli.configs import expand_configs, model_options
 from lavindit.cli.progress import show_progress
 from lavindit.cli.tools import PRECISIONS, find_device
 from lavindit.data import EpisodeData
@@ -111,7 +111,7 @@ def _data_alone(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
     for argument in arguments:
         if rest and rest[-1] == "--config":
             content = yaml.safe_load(argument)
-            model |= (content.get("model") or {}).get("init_args") or {}
+            model |= model_options(content, "that is given")
             argument = yaml.safe_dump({"data": content["data"]} if content.get("data") else {})
         rest.append(argument)
     return rest, model

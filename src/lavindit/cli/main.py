@@ -15,6 +15,7 @@ COMMANDS = {
     "validate": ("train", "run_trainer"),
     "test": ("train", "run_trainer"),
     "predict": ("train", "run_trainer"),
+    "benchmark": ("benchmark", "run_benchmark"),
     "report": ("tools", "run_report"),
     "apply": ("apply", "run_apply"),
     "compile": ("compile", "run_compile"),
@@ -22,6 +23,7 @@ COMMANDS = {
     "tasks": ("tasks", "run_tasks"),
     "plan": ("plan", "run_plan"),
     "encode": ("encode", "run_encode"),
+    "pack": ("pack", "run_pack"),
     "import-official": ("interop", "run_import_official"),
     "export-official": ("interop", "run_export_official"),
 }
@@ -34,6 +36,7 @@ commands:
   validate   losses on held-out episodes
   test       figures of every task in native units, with baselines: writes RUN/result.json
   predict    answers to the test episodes as pictures
+  benchmark  a model directory by a fixed protocol:   lavindit benchmark quick --model nano --out RUN
   report     tables and one HTML page from a result:   lavindit report RUN
   apply      answer your own pictures:        lavindit apply --task depth_estimation --query photo.jpg --out answers
   compile    a task's pairs, read once for many queries:   lavindit compile --task NAME --pairs 8 --out FILE
@@ -41,6 +44,7 @@ commands:
   tasks      the registered tasks, one of them, what it can reach at best, or a new one:   lavindit tasks new NAME
   plan       memory, FLOPs and time of a training:   lavindit plan --size 3.4b --resolution 512 --devices 64
   encode     a mixture's latents, for fast training:   lavindit encode --config experiment/demo_jdit.yaml --out DIR
+  pack       a model directory ready to hand on: 16 bits, hashes, a card:   lavindit pack --model RUN --out DIR
   import-official   a model directory of released weights:   lavindit import-official --dit F --vae F --out DIR
   export-official   released weights of a model directory:   lavindit export-official --model DIR --dit F --vae F
 

@@ -2,18 +2,18 @@
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, get_args
 
 import yaml
 from rich.console import Console
 from rich.table import Table
 
-from lavindit.cli.configs import expand_configs
+from lavindit.cli.configs import expand_configs, model_options
 from lavindit.cli.tools import Parser
 from lavindit.errors import LavinditError
 from lavindit.models import JDiTConfig, STVAEConfig
-from lavindit.training.plan import Memory, TrainingPlan, TrainingSetup, plan_training
+from lavindit.training.plan import Memory, Targets, TrainingPlan, TrainingSetup, plan_training
 from lavindit.training.plan_prompt import PromptPlan, PromptSetup, Weights, plan_prompt
 from lavindit.training.throughput import ACCELERATORS, Accelerator
 
@@ -32,12 +32,13 @@ def run_plan(arguments: list[str]) -> None:
     """
     chosen = _parser().parse_args(arguments)
     network, targets, copies = _network(chosen)
-    vae = STVAEConfig(**_init_args(f"model/stvae_{_known(chosen.vae, VAES, 'VAE')}.yaml")["network"])
+    vae = _vae(chosen.vae, network)
     device = _device(chosen)
     if not 0 < chosen.mfu <= 1:
         raise LavinditError(f"--mfu must be above 0 and at most 1, got {chosen.mfu}")
-    if chosen.steps < 1:
-        raise LavinditError(f"--steps must be at least 1, got {chosen.steps}")
+    for name in ("steps", "queries"):
+        if getattr(chosen, name) < 1:
+            raise LavinditError(f"--{name} must be at least 1, got {getattr(chosen, name)}")
     setup = TrainingSetup(
         resolution=chosen.resolution,
         pairs=chosen.pairs,
@@ -50,11 +51,12 @@ def run_plan(arguments: list[str]) -> None:
         optimizer=chosen.optimizer,
         vae_chunk=chosen.vae_chunk,
     )
+    asked = _prompt_setups(chosen)  # what makes no sense is told before seconds of tracing
+    plan = plan_training(network, vae, setup)
+    prompts = [found for one in asked if (found := plan_prompt(network, vae, one)) is not None]
     if chosen.config:
         left = "resolution, pairs, batch, VAE and optimizer are options of plan"
         print(f"lavindit: note: network and targets are those of {chosen.config}; {left}", file=sys.stderr)
-    plan = plan_training(network, vae, setup)
-    prompts = _prompts(network, vae, chosen)
     if chosen.json:
         numbers = _numbers(plan, device, chosen.mfu, chosen.steps)
         print(json.dumps(numbers | {"prompt": _prompt_numbers(prompts, device)}, indent=2))
@@ -74,7 +76,8 @@ def _parser() -> Parser:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--size", help=f"size of the J-DiT: {', '.join(SIZES)}")
     what.add_argument("--config", metavar="FILE", help="a model or experiment config")
-    parser.add_argument("--vae", default="paper", help=f"size of the frozen VAE: {', '.join(VAES)} (default paper)")
+    text = f"size of the frozen VAE: {', '.join(VAES)} (default: nano with networks narrower than 0.1b, else paper)"
+    parser.add_argument("--vae", help=text)
     parser.add_argument("--resolution", type=int, default=256, metavar="PX", help="side of a picture (default 256)")
     parser.add_argument("--pairs", type=int, default=8, metavar="K", help="context pairs (default 8)")
     parser.add_argument("--devices", type=int, default=1, metavar="N", help="devices of the job (default 1)")
@@ -101,7 +104,7 @@ def _parser() -> Parser:
 
 def _network(chosen: Any) -> tuple[JDiTConfig, Any, int]:
     """Network, targets and noisy copies: a config's, where no option says otherwise."""
-    name = chosen.config or f"model/jdit_{_known(chosen.size.lower(), SIZES, 'size')}.yaml"
+    name = chosen.config or _size_config(_known(chosen.size.lower(), SIZES, "size"))
     options = _init_args(name)
     network = options.get("network") or {}
     if not isinstance(network, dict) or "widths" in network:
@@ -111,23 +114,36 @@ def _network(chosen: Any) -> tuple[JDiTConfig, Any, int]:
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in network.items()}
     try:
         config = JDiTConfig(**values)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ZeroDivisionError) as error:
         raise LavinditError(f"{name}: {error}") from error
-    targets = chosen.targets or options.get("targets", "query")
+    targets = _known(chosen.targets or options.get("targets", "query"), get_args(Targets), "targets")
     if chosen.targets is None and config.context_attention != "causal":
         targets = "query"  # another attention was asked for than the config's targets need
     copies = chosen.noisy_copies if chosen.noisy_copies is not None else options.get("noisy_copies", 1)
+    if not isinstance(copies, int):
+        raise LavinditError(f"{name}: noisy_copies must be a whole number, got {copies!r}")
     if chosen.noisy_copies is None and config.context_attention == "joint":
         copies = 1
     return config, targets, copies
+
+
+def _size_config(size: str) -> str:
+    return f"model/jdit_{size}.yaml"
+
+
+def _vae(name: str | None, network: JDiTConfig) -> STVAEConfig:
+    """The VAE of a name; without one, that which networks of this width are trained on."""
+    if name is None:
+        smallest_of_paper = _init_args(_size_config("0.1b"))["network"]["width"]
+        name = "nano" if network.width < smallest_of_paper else "paper"
+    return STVAEConfig(**_init_args(f"model/stvae_{_known(name, VAES, 'VAE')}.yaml")["network"])
 
 
 def _init_args(name: str) -> dict[str, Any]:
     """`model.init_args` of a config, its bases included."""
     found: dict[str, Any] = {}
     for content in expand_configs(["--config", name])[1::2]:
-        model = yaml.safe_load(content).get("model") or {}
-        for key, value in (model.get("init_args") or {}).items():
+        for key, value in model_options(yaml.safe_load(content), name).items():
             both = isinstance(value, dict) and isinstance(found.get(key), dict)
             found[key] = found[key] | value if both else value
     if not found:
@@ -142,15 +158,13 @@ def _known(name: str, known: tuple[str, ...], kind: str) -> str:
 
 
 def _device(chosen: Any) -> Accelerator:
-    if chosen.peak_tflops and chosen.memory_gb:
-        sheet = Accelerator(chosen.peak_tflops, chosen.memory_gb)
-    else:
-        name = _known(chosen.device.lower().replace("-", " "), tuple(ACCELERATORS), "device")
-        sheet = ACCELERATORS[name]
-        sheet = Accelerator(chosen.peak_tflops or sheet.tflops, chosen.memory_gb or sheet.memory_gb)
-    if sheet.tflops <= 0 or sheet.memory_gb <= 0:
+    own = {"tflops": chosen.peak_tflops, "memory_gb": chosen.memory_gb}
+    own = {name: value for name, value in own.items() if value is not None}
+    if any(not value > 0 for value in own.values()):
         raise LavinditError("--peak-tflops and --memory-gb must be above 0")
-    return sheet
+    if len(own) == 2:
+        return Accelerator(**own)
+    return replace(ACCELERATORS[_known(chosen.device.lower().replace("-", " "), tuple(ACCELERATORS), "device")], **own)
 
 
 def _batch(chosen: Any) -> int:
@@ -165,16 +179,13 @@ def _batch(chosen: Any) -> int:
     return chosen.global_batch // chosen.devices
 
 
-def _prompts(network: JDiTConfig, vae: STVAEConfig, chosen: Any) -> list[PromptPlan]:
-    """A compiled prompt in each type of weights; none of a joint model, nor without pairs."""
-    if chosen.queries < 1:
-        raise LavinditError(f"--queries must be at least 1, got {chosen.queries}")
+def _prompt_setups(chosen: Any) -> list[PromptSetup]:
+    """A compiled prompt in each type of weights; none without pairs."""
     if chosen.pairs == 0:
         return []
     sizes = {"resolution": chosen.resolution, "pairs": chosen.pairs}
     asked = {"queries": chosen.queries, "guidance": chosen.guidance}
-    found = (plan_prompt(network, vae, PromptSetup(**sizes, **asked, weights=name)) for name in get_args(Weights))
-    return [plan for plan in found if plan is not None]
+    return [PromptSetup(**sizes, **asked, weights=name) for name in get_args(Weights)]
 
 
 def _fits(memory: Memory, device: Accelerator) -> bool:

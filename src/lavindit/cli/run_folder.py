@@ -1,6 +1,7 @@
 """The folder of a run: that it can be written to, and that a failed start leaves nothing in it."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from lavindit.errors import LavinditError
@@ -37,10 +38,12 @@ class Traces:
     def remove(self) -> None:
         """Remove the logs that are new, and folders that are new and empty."""
         for log in set(self._logs(self.run)) - self.logs:
-            remove(log)
+            with suppress(FileNotFoundError):  # another process of this run tidies up, too
+                remove(log)
         for folder in (*(self.run / name for name in LOGS), *([] if self.existed else [self.run])):
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+            with suppress(FileNotFoundError):
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
 
     @staticmethod
     def _logs(run: Path) -> list[Path]:

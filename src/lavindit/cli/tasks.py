@@ -14,6 +14,7 @@ from lavindit.data.readers import LAYOUTS
 from lavindit.errors import LavinditError
 from lavindit.inference.budget import Budget, load_vae, measure_budget
 from lavindit.metrics.networks import available, remedy
+from lavindit.models.released import RELEASED_DEFAULT
 from lavindit.task import FolderTask, Task, all_tasks, get_task
 
 SAMPLES = 32
@@ -54,7 +55,7 @@ def _parser() -> Parser:
         action="store_true",
         help="what the truth itself scores: through the codec, through 8 bits a channel, through the VAE",
     )
-    text = f"model directory whose VAE is measured; default: ${MODEL_VARIABLE}, else that of `make demo`, else none"
+    text = f"model whose VAE is measured; default: ${MODEL_VARIABLE}, else {RELEASED_DEFAULT}, else none"
     parser.add_argument("--model", type=Path, metavar="DIR", help=text)
     parser.add_argument("--samples", type=int, metavar="N", help=f"test scenes (default {SAMPLES})")
     text = "side of the pictures (default: the model's, else 64)"

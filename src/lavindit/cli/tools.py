@@ -12,6 +12,7 @@ from lavindit.errors import LavinditError
 from lavindit.inference import PRESETS, Engine, Options, Settings, load
 from lavindit.inference.presets import find_preset
 from lavindit.inference.sampler import Posterior
+from lavindit.models.released import RELEASED_DEFAULT, released_folder, released_models
 from lavindit.pictures import Fit
 from lavindit.report import write_report
 from lavindit.report.schema import RESULT_NAME, read_result
@@ -45,7 +46,8 @@ def run_report(arguments: list[str]) -> None:
 
 def add_model_options(parser: Parser) -> None:
     """--model, --device and --precision, as `load_chosen` reads them."""
-    parser.add_argument("--model", type=Path, help=f"model directory; default: ${MODEL_VARIABLE}, else {DEFAULT_MODEL}")
+    text = f"released model, model directory or run folder; default: ${MODEL_VARIABLE}, else {RELEASED_DEFAULT}"
+    parser.add_argument("--model", type=Path, metavar="DIR", help=text)
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto: cuda where there is one")
     parser.add_argument(
         "--precision", choices=PRECISIONS, default="float32", help="type of the weights (default float32)"
@@ -129,7 +131,7 @@ def find_device(named: str) -> torch.device:
 
 
 def find_model(named: Path | None) -> Path:
-    """The model directory that is named, else the environment's, else the demo's.
+    """The model that is named, else the environment's, else the released default, else that of a run of the demo.
 
     Raises:
         LavinditError: There is none.
@@ -139,6 +141,8 @@ def find_model(named: Path | None) -> Path:
     variable = os.environ.get(MODEL_VARIABLE)
     if variable:
         return Path(variable)
+    if RELEASED_DEFAULT in released_models():
+        return released_folder(RELEASED_DEFAULT)
     if (DEFAULT_MODEL / "config.json").is_file():
         return DEFAULT_MODEL
     raise LavinditError(

@@ -5,6 +5,7 @@ from lavindit.data.mixture import EpisodeMixture, EpisodeTest, ShareSampler, Str
 from lavindit.data.module import EpisodeData
 from lavindit.data.photos import PhotoSource, bundled_photo
 from lavindit.data.sources import SourceConfig, source_for
+from lavindit.data.stereo import bundled_stereo, save_bundled_stereo
 
 __all__ = [
     "EpisodeData",
@@ -16,6 +17,8 @@ __all__ = [
     "SourceConfig",
     "StreamSampler",
     "bundled_photo",
+    "bundled_stereo",
     "collate",
+    "save_bundled_stereo",
     "source_for",
 ]

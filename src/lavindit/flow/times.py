@@ -63,5 +63,5 @@ def check_times(times: Sequence[float]) -> None:
         LavinditError: They do not rise from 0 to 1.
     """
     numbers = len(times) > 1 and all(isinstance(t, int | float) for t in times)
-    if not numbers or (times[0], times[-1]) != (0, 1) or any(b <= a for a, b in itertools.pairwise(times)):
+    if not numbers or (times[0], times[-1]) != (0, 1) or not all(a < b for a, b in itertools.pairwise(times)):
         raise LavinditError(f"times must rise from 0 to 1, got {', '.join(map(str, times)) or 'none'}")

@@ -11,7 +11,7 @@ from torch import Tensor
 from lavindit.data import EpisodeMaker, SourceConfig
 from lavindit.errors import LavinditError
 from lavindit.metrics import RowMetric
-from lavindit.models import STVAE, load_model, model_folder
+from lavindit.models import STVAE, load_model
 from lavindit.pictures import to_eight_bit
 from lavindit.task import Task
 
@@ -105,12 +105,12 @@ def measure_budget(
 
 
 def load_vae(path: Path | str, device: torch.device | str = "cpu") -> tuple[STVAE, int | None]:
-    """The VAE of a model directory (or of a run folder that holds one under `model/`), and the side it was trained at.
+    """The VAE of a model (see `lavindit.models.model_folder`), and the side it was trained at.
 
     Raises:
         LavinditError: There is no model, or it is damaged.
     """
-    bundle = load_model(model_folder(path), device)
+    bundle = load_model(path, device)
     return bundle.vae, bundle.info.get("resolution")
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Unpack
 
@@ -15,23 +16,23 @@ from lavindit.errors import LavinditError
 from lavindit.flow import seed_from
 from lavindit.inference.answer import Answer, answer_to
 from lavindit.inference.presets import Options, Settings, resettle, settle
-from lavindit.inference.prompt import Prompt, check_compiles, check_memory, pair_of_pictures
-from lavindit.inference.queries import Asked, Query, read_pair, read_query
+from lavindit.inference.prompt import Prompt, check_asked, check_compiles, check_memory, mark_model, pair_of_pictures
+from lavindit.inference.queries import Asked, Query, check_truths, read_pair, read_query, true_pair, true_values
 from lavindit.inference.sampler import (
     answer_batch,
     answer_queries,
     can_read_once,
     encode_batch,
+    pictures_a_pass,
     read_pairs,
 )
-from lavindit.models import STVAE, JDiT, load_engine_model, model_folder
+from lavindit.models import STVAE, JDiT, load_engine_model
 from lavindit.models.jdit import join_caches
 from lavindit.task import Task, get_task
 from lavindit.task.context import choose_scenes
-from lavindit.types import Codec, Episode, EpisodeBatch, Pair, Prediction, Scene
+from lavindit.types import Codec, Episode, Pair, Prediction, Scene
 
 CONTEXT_SCENES, CONTEXT_CLIPS = 256, 64
-PIXELS_A_PASS = 2**20  # of the VAE: four pictures at 512 px, about 2 GB in the released one
 
 
 class Engine:
@@ -96,14 +97,15 @@ class Engine:
             answer: Its target, as a picture in the colours of the prompt's codec.
 
         Raises:
-            LavinditError: The model is not causal, a picture cannot be read or has another number of frames, or memory
-                does not suffice.
+            LavinditError: The model is not causal or not the prompt's, a picture cannot be read or has another
+                number of frames, or memory does not suffice.
         """
         if self.jdit.config.context_attention != "causal":
             raise LavinditError(
                 "pairs are appended to a causal model's prompt alone: in another every pair sees all of them; "
                 "compile the prompt anew"
             )
+        check_asked(prompt, self.vae, self.jdit)
         frames = (prompt.task.input_frames, prompt.task.target_frames)
         halves = read_pair((shown, answer), frames, prompt.settings.resolution, prompt.settings.fit)
         pair = pair_of_pictures(prompt.task.prepare_query(halves[0]), halves[1])
@@ -143,7 +145,8 @@ class Engine:
             A prediction for each query.
 
         Raises:
-            LavinditError: Unknown task or preset, unreadable query, too few pairs, an option that a prompt has fixed.
+            LavinditError: Unknown task or preset, unreadable query, too few pairs, another model's prompt, an
+                option that a prompt has fixed.
         """
         single = isinstance(query, Query)
         queries = [query] if single else list(query)
@@ -159,21 +162,26 @@ class Engine:
         seed: int | None = None,
         batch_size: int = 16,
         corrupt: bool = False,
+        truths: Sequence[Path | str] = (),
         preset: str | None = None,
         **options: Unpack[Options],
     ) -> list[Answer]:
         """As `apply`, with the episode of each query as the model saw it.
 
         With `corrupt`, queries are clean pictures: the task makes its input from them (a hole, a blur), and the
-        episode's truth is known.
+        episode's truth is known. So it is with `truths`, one file a query, as the target files of a folder of pairs.
         """
+        if batch_size < 1:
+            raise LavinditError(f"batch_size must be at least 1, got {batch_size}")
+        check_truths(queries, truths, corrupt)
         if isinstance(task, Prompt):
+            check_asked(task, self.vae, self.jdit)
             prompt, task, settings = task, task.task, resettle(task.settings, preset, seed, **options)
-            asked = [read_query(query, task, settings) for query in queries]
+            asked = [read_query(one, task, settings, truth) for one, truth in zip_longest(queries, truths)]
         else:
             task = task if isinstance(task, Task) else get_task(task)
             settings = self.settle(preset, seed or 0, task=task.name, **options)
-            asked = [read_query(query, task, settings) for query in queries]
+            asked = [read_query(one, task, settings, truth) for one, truth in zip_longest(queries, truths)]
             reads_once = can_read_once(self.jdit) and not settings.choice(task).by_query
             prompt = self._compile(task, settings) if reads_once else None
         episodes = self._episodes(task, asked, settings, corrupt, prompt)
@@ -198,7 +206,8 @@ class Engine:
         for first in range(0, len(episodes), batch_size):
             batch = collate(episodes[first : first + batch_size])
             start = time.perf_counter()
-            models, rest = (self.vae, self.jdit), (batch.to(device), settings.sampling, _chunk(batch))
+            chunk = pictures_a_pass(batch.inputs, batch.targets)
+            models, rest = (self.vae, self.jdit), (batch.to(device), settings.sampling, chunk)
             found = answer_batch(*models, *rest) if prompt is None else answer_queries(*models, prompt.read, *rest)
             squares += found.cpu()
             seconds += [(time.perf_counter() - start) / len(batch)] * len(batch)
@@ -208,7 +217,8 @@ class Engine:
         codec, pairs = self._show(task, settings)
         read = read_pairs(self.jdit, self._encode_pairs(task, codec, pairs, settings))
         # A choice such as "all" shows what there is, however many were asked for.
-        return Prompt(task, codec, pairs, read, replace(settings, pairs=len(pairs)))
+        settings = replace(settings, pairs=len(pairs))
+        return Prompt(task, codec, pairs, read, settings, mark_model(self.vae, self.jdit))
 
     def _encode_pairs(
         self, task: Task, codec: Codec, pairs: Sequence[Pair], settings: Settings, before: int = 0
@@ -224,7 +234,8 @@ class Engine:
         frames = sum(self.vae.latent_shape(part)[1] for part in (batch.inputs, batch.targets))
         frames *= before + len(pairs)
         check_memory(self.jdit.config, frames, settings.resolution, weights.dtype, weights.device)
-        latent = encode_batch(self.vae, batch.to(weights.device), sampling.posterior, sampling.seed, _chunk(batch))
+        chunk = pictures_a_pass(batch.inputs, batch.targets)
+        latent = encode_batch(self.vae, batch.to(weights.device), sampling.posterior, sampling.seed, chunk)
         joined = torch.cat([latent.inputs[:, 0], latent.targets[:, 0]], dim=2)  # [K, C, t + t', h, w]
         return joined.transpose(0, 1).flatten(1, 2)[None]
 
@@ -251,10 +262,12 @@ class Engine:
         for query in asked:
             own = seed_from("query", seed, task.name, query.name)
             codec, context = shared or self._show(task, settings, self._asked_picture(task, query, own, corrupt))
+            truth = true_values(query, codec, settings)
             parts = []
             for window in query.windows:
                 generator = torch.Generator().manual_seed(seed_from(own, window[0]))
                 pair = self._query_pair(task, codec, query.square[:, window], generator, corrupt)
+                pair = pair if truth is None else true_pair(pair, truth, window, codec)
                 pair = replace(pair, valid=pair.valid & query.box.inside())
                 name = f"{task.name}/{query.name}" + (f"/{window[0]}" if window[0] else "")
                 parts.append(Episode(task.name, name, context, pair, codec))
@@ -283,20 +296,15 @@ class Engine:
         return Pair(task.prepare_query(square), target, target, unknown)
 
 
-def _chunk(batch: EpisodeBatch) -> int:
-    """Pictures a pass of the VAE."""
-    return max(1, PIXELS_A_PASS // max(part[0, 0, 0].numel() for part in (batch.inputs, batch.targets)))
-
-
 def load(path: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Engine:
-    """Load a model directory (or a run folder that holds one under `model/`) as an engine.
+    """Load a model as an engine.
 
     Args:
-        path: The folder.
+        path: Name of a released model, a model directory, or a run folder that holds one under `model/`.
         device: Where the networks go.
         dtype: Type of their weights; answers and the solver's state are float32 whatever it is.
 
     Raises:
         LavinditError: There is no model, or it is damaged or of another kind.
     """
-    return Engine(*load_engine_model(model_folder(path), device, dtype))
+    return Engine(*load_engine_model(path, device, dtype))

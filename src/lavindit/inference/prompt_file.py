@@ -20,7 +20,15 @@ from lavindit.errors import LavinditError
 from lavindit.files import new_file
 from lavindit.inference.engine import Engine
 from lavindit.inference.presets import Settings
-from lavindit.inference.prompt import Prompt, check_compiles, check_memory, pair_of_pictures
+from lavindit.inference.prompt import (
+    Prompt,
+    check_asked,
+    check_compiles,
+    check_memory,
+    mark_model,
+    name_of,
+    pair_of_pictures,
+)
 from lavindit.inference.prompt_task import TaskNote, find_task, note_task
 from lavindit.inference.sampler import ReadPairs, SamplingConfig
 from lavindit.models.jdit import KVCache
@@ -70,10 +78,12 @@ def save_prompt(engine: Engine, prompt: Prompt, path: Path | str, overwrite: boo
         overwrite: Replace a file that exists.
 
     Raises:
-        LavinditError: The file exists or cannot be written; task or codec are of a class that no file can name.
+        LavinditError: The file exists or cannot be written; another model compiled the prompt; task or codec are of a
+            class that no file can name.
     """
     path = Path(path)
     refuse_existing_prompt(path, overwrite)
+    check_asked(prompt, engine.vae, engine.jdit)
     codec, codec_tensors = store_codec(prompt.codec)
     tensors = {CODEC + key: value for key, value in codec_tensors.items()}
     caches = {name: cache for name, cache in vars(prompt.read).items() if cache is not None}
@@ -88,7 +98,7 @@ def save_prompt(engine: Engine, prompt: Prompt, path: Path | str, overwrite: boo
         settings=prompt.settings,
         model=fingerprint(engine),
         context_attention=engine.jdit.config.context_attention,
-        dtype=_name_of(prompt.read.pairs.keys.dtype),
+        dtype=name_of(prompt.read.pairs.keys.dtype),
         frames={name: cache.frames for name, cache in caches.items()},
         tensors=digest(tensors),
     )
@@ -176,14 +186,15 @@ class PromptFile:
             pairs = tuple(pair_of_pictures(*pair) for pair in zip(*halves, strict=True))
             own = {key.removeprefix(CODEC): value for key, value in tensors.items() if key.startswith(CODEC)}
             codec = restore_codec(said.codec, own)
-            return Prompt(task, codec, pairs, ReadPairs(**caches), said.settings, said.task.named)
+            mark = mark_model(engine.vae, engine.jdit)
+            return Prompt(task, codec, pairs, ReadPairs(**caches), said.settings, mark, said.task.named)
         except (KeyError, TypeError, ValueError, LavinditError) as error:
             raise self._damaged(str(error)) from error
 
     def _check_model(self, engine: Engine) -> None:
         check_compiles(engine.jdit)
         said, mode = self.description, engine.jdit.config.context_attention
-        dtype = _name_of(next(engine.jdit.parameters()).dtype)
+        dtype = name_of(next(engine.jdit.parameters()).dtype)
         if said.context_attention != mode:
             raise LavinditError(
                 f"{self.path} was compiled by a model with context_attention: {said.context_attention}, this one has "
@@ -238,11 +249,9 @@ def _described(said: dict[str, Any]) -> Description:
     """The description of a JSON text."""
     settings = said["settings"]
     settings = Settings(**settings | {"sampling": SamplingConfig(**settings["sampling"])})
+    if not all(isinstance(count, int) for count in (settings.resolution, *said["frames"].values())):
+        raise ValueError("its sizes are no whole numbers")
     return Description(**said | {"task": TaskNote(**said["task"]), "settings": settings})
-
-
-def _name_of(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _sha256(text: str) -> str:

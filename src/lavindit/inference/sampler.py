@@ -19,6 +19,7 @@ from lavindit.types import EpisodeBatch, LatentEpisode
 
 Posterior = Literal["mean", "sample"]
 Start = Literal["noise", "zeros"]
+PIXELS_A_PASS = 2**20  # of the VAE: four pictures at 512 px, about 2 GB in the released one
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class SamplingConfig:
             value = getattr(self, name)
             if value not in get_args(known):
                 raise LavinditError(f"unknown {name} {value!r}; there are {', '.join(get_args(known))}")
+        if not 0 < self.shift < math.inf:
+            raise LavinditError(f"shift must be a number above 0, got {self.shift}")
         if self.times is not None:
             object.__setattr__(self, "times", tuple(self.times))  # a config.json has a list
             check_times(self.times)
@@ -68,6 +71,11 @@ class SamplingConfig:
     def points(self) -> Tensor:
         """The times that the solver steps through [steps + 1]."""
         return time_grid(self.grid, self.steps, self.shift) if self.times is None else torch.tensor(self.times)
+
+
+def pictures_a_pass(*parts: Tensor) -> int:
+    """Pictures or clips that the VAE takes in one pass, of tensors [B, K, 3, T, H, W]: as many as memory allows."""
+    return max(1, PIXELS_A_PASS // max(part.shape[3:].numel() for part in parts))
 
 
 def encode_batch(

@@ -26,6 +26,7 @@ from lavindit.interop.official import (
 from lavindit.interop.options import dit_options, vae_options
 from lavindit.interop.sources import WeightsSource, open_source
 from lavindit.interop.table import Entry
+from lavindit.models.released import model_folder
 from lavindit.models.store import (
     CONFIG_NAME,
     JDIT_NAME,
@@ -35,6 +36,7 @@ from lavindit.models.store import (
     new_model_folder,
     open_weights,
     read_description,
+    refuse_existing_model,
 )
 from lavindit.models.weights import DTYPES, TensorSpec, WeightsFile, write_weights
 
@@ -118,7 +120,7 @@ def export_official(
     """Write a model directory as released weights, safetensors in the directory's own types.
 
     Args:
-        model: The model directory.
+        model: The model directory, or the name of a released model.
         dit: File for the transformer; None: it is not written.
         vae: File for the VAE; None: it is not written.
         overwrite: Replace files that exist.
@@ -127,7 +129,7 @@ def export_official(
     Raises:
         LavinditError: The released code cannot express the model, or a file exists or cannot be written.
     """
-    model, dit, vae = Path(model), None if dit is None else Path(dit), None if vae is None else Path(vae)
+    model, dit, vae = model_folder(model), None if dit is None else Path(dit), None if vae is None else Path(vae)
     files = [path for path in (dit, vae) if path is not None]
     own = [(model / name).resolve() for name in (CONFIG_NAME, VAE_NAME, JDIT_NAME)]
     for path in files:
@@ -139,20 +141,6 @@ def export_official(
     outputs = _exported(model, dit, vae)
     with _temporary_names(outputs) as names:
         _write_all({names[path]: output for path, output in outputs.items()}, progress)
-
-
-def refuse_existing_model(out: Path, overwrite: bool) -> None:
-    """Refuse an output folder that exists, or that is no model directory and so not ours to replace.
-
-    Raises:
-        LavinditError: As said.
-    """
-    if not out.exists():
-        return
-    if not overwrite:
-        raise LavinditError(f"{out} exists; choose another --out or add --overwrite")
-    if not out.is_dir() or {path.name for path in out.iterdir()} - {CONFIG_NAME, VAE_NAME, JDIT_NAME}:
-        raise LavinditError(f"{out} holds other things than a model; choose another --out")
 
 
 def _matched(
@@ -203,10 +191,10 @@ def _exported(model: Path, dit: Path | None, vae: Path | None) -> dict[Path, Out
         if description.jdit is None or networks[1] is None:
             raise LavinditError(f"{model} holds a VAE alone; leave out --dit")
         options, pieces = dit_options(description.jdit), released_dit_pieces(description.jdit)
-        outputs[dit] = _released(open_weights(model / JDIT_NAME, networks[1]), pieces, options)
+        outputs[dit] = _released(open_weights(model / JDIT_NAME, networks[1], description), pieces, options)
     if vae is not None:
         options, pieces = vae_options(description.vae), released_vae_pieces(description.vae)
-        file = open_weights(model / VAE_NAME, networks[0])
+        file = open_weights(model / VAE_NAME, networks[0], description)
         check_latent_statistics(file.read)
         outputs[vae] = _released(file, pieces, options)
     return outputs

@@ -2,7 +2,8 @@
 
 from lavindit.models.discriminator import Discriminator, DiscriminatorConfig
 from lavindit.models.jdit import JDiT, JDiTConfig
-from lavindit.models.store import ModelBundle, load_engine_model, load_model, model_folder, save_model
+from lavindit.models.released import model_folder, released_models
+from lavindit.models.store import ModelBundle, load_engine_model, load_model, save_model
 from lavindit.models.stvae import STVAE, STVAEConfig
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "load_engine_model",
     "load_model",
     "model_folder",
+    "released_models",
     "save_model",
 ]

@@ -1,15 +1,16 @@
 """Model directories: weights as safetensors, everything else as JSON. Nothing in them can run code.
 
-DIR/config.json          kind, configs, where the weights come from
+DIR/config.json          kind, configs, where the weights come from; of a packed one the SHA-256 of each weight file
 DIR/stvae.safetensors    the VAE, with its latent statistics
 DIR/jdit.safetensors     the transformer, where there is one
+DIR/MODEL_CARD.md        of a packed one: what it is and what it is good for
 """
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from torch import nn
 from lavindit.errors import LavinditError
 from lavindit.files import put_in_place, remove
 from lavindit.models.jdit import JDiT, JDiTConfig
+from lavindit.models.released import CONFIG_NAME, model_folder, no_model
 from lavindit.models.stvae import STVAE, STVAEConfig
-from lavindit.models.weights import WeightsFile, spec_of, write_weights
+from lavindit.models.weights import WeightsFile, file_sha256, spec_of, write_weights
 
 FORMAT, FORMAT_VERSION = "lavindit-model", 1
-CONFIG_NAME, VAE_NAME, JDIT_NAME = "config.json", "stvae.safetensors", "jdit.safetensors"
+VAE_NAME, JDIT_NAME, CARD_NAME = "stvae.safetensors", "jdit.safetensors", "MODEL_CARD.md"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +51,18 @@ class ModelDescription:
         vae: Config of the VAE.
         jdit: Config of the transformer; None in a directory that holds a VAE alone.
         info: As in `ModelBundle`.
+        sha256: Of each weight file, by its name; empty where none is recorded.
     """
 
     vae: STVAEConfig
     jdit: JDiTConfig | None = None
     info: dict[str, Any] = field(default_factory=dict)
+    sha256: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of its weight files."""
+        return (VAE_NAME,) if self.jdit is None else (VAE_NAME, JDIT_NAME)
 
 
 def save_model(bundle: ModelBundle, folder: Path | str) -> None:
@@ -74,8 +83,13 @@ def save_model(bundle: ModelBundle, folder: Path | str) -> None:
 
 
 @contextmanager
-def new_model_folder(folder: Path | str, description: ModelDescription) -> Iterator[Path]:
+def new_model_folder(folder: Path | str, description: ModelDescription, hashed: bool = False) -> Iterator[Path]:
     """A folder with a temporary name to write weights into; put in the place of `folder` if all goes well.
+
+    Args:
+        folder: The model directory.
+        description: What its config.json will say.
+        hashed: Record the SHA-256 of each weight file, to be verified whenever it is opened.
 
     Raises:
         LavinditError: The folder cannot be written.
@@ -86,8 +100,10 @@ def new_model_folder(folder: Path | str, description: ModelDescription) -> Itera
         try:
             remove(new)
             new.mkdir(parents=True)
-            (new / CONFIG_NAME).write_text(json.dumps(_config_of(description), indent=2) + "\n")
             yield new
+            hashes = {name: file_sha256(new / name) for name in description.files} if hashed else {}
+            config = _config_of(replace(description, sha256=hashes))
+            (new / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n")
             put_in_place(new, folder)
         finally:
             shutil.rmtree(new, ignore_errors=True)
@@ -95,11 +111,19 @@ def new_model_folder(folder: Path | str, description: ModelDescription) -> Itera
         raise LavinditError(f"cannot write the model to {folder}: {error.strerror or error}") from error
 
 
-def model_folder(path: Path | str) -> Path:
-    """The model directory that a path names: itself, or `model/` in it where it is a run folder."""
-    folder = Path(path)
-    inner = folder / "model"
-    return inner if not (folder / "config.json").is_file() and (inner / "config.json").is_file() else folder
+def refuse_existing_model(out: Path, overwrite: bool) -> None:
+    """Refuse an output folder that exists, or that is no model directory and so not ours to replace.
+
+    Raises:
+        LavinditError: As said.
+    """
+    if not out.exists():
+        return
+    if not overwrite:
+        raise LavinditError(f"{out} exists; choose another --out or add --overwrite")
+    own = {CONFIG_NAME, VAE_NAME, JDIT_NAME, CARD_NAME}
+    if not out.is_dir() or {path.name for path in out.iterdir()} - own:
+        raise LavinditError(f"{out} holds other things than a model; choose another --out")
 
 
 def load_model(
@@ -110,19 +134,19 @@ def load_model(
     The networks are made without memory and get each tensor as it is read, so the peak is one copy of the weights.
 
     Args:
-        folder: The model directory.
+        folder: The model directory, a run folder with one under `model/`, or the name of a released model.
         device: Where the networks live.
-        dtype: Type of all parameters. The latent statistics stay in float32.
+        dtype: Type of all parameters, whatever type the files hold. The latent statistics stay in float32.
 
     Raises:
-        LavinditError: It is missing, of another kind, or damaged.
+        LavinditError: It is missing, of another kind, or damaged; or a weight file is not the one that was recorded.
     """
-    folder = Path(folder)
+    folder = model_folder(folder)
     description = read_description(folder)
     vae, jdit = make_networks(folder, description)
-    _load_weights(vae, folder / VAE_NAME, device, dtype)
+    _load_weights(vae, open_weights(folder / VAE_NAME, vae, description), device, dtype)
     if jdit is not None:
-        _load_weights(jdit, folder / JDIT_NAME, device, dtype)
+        _load_weights(jdit, open_weights(folder / JDIT_NAME, jdit, description), device, dtype)
     return ModelBundle(vae, jdit, description.info)
 
 
@@ -150,9 +174,13 @@ def read_description(folder: Path) -> ModelDescription:
     try:
         vae = STVAEConfig(**_tuples(config["stvae"]))
         jdit = JDiTConfig(**_tuples(config["jdit"])) if config["kind"] == "jdit" else None
+        description = ModelDescription(vae, jdit, config.get("info", {}), dict(config.get("sha256", {})))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _no_network(folder, error) from error
-    return ModelDescription(vae, jdit, config.get("info", {}))
+    if description.sha256 and set(description.sha256) != set(description.files):
+        files = " and ".join(description.files)
+        raise LavinditError(f"{folder / CONFIG_NAME} must record a sha256 of {files}, or none; copy the model again")
+    return description
 
 
 def make_networks(folder: Path, description: ModelDescription) -> tuple[STVAE, JDiT | None]:
@@ -168,12 +196,14 @@ def make_networks(folder: Path, description: ModelDescription) -> tuple[STVAE, J
         raise _no_network(folder, error) from error
 
 
-def open_weights(path: Path, network: nn.Module) -> WeightsFile:
-    """Open a weight file of a model directory and compare it with its network.
+def open_weights(path: Path, network: nn.Module, description: ModelDescription) -> WeightsFile:
+    """Open a weight file of a model directory; compare it with its recorded hash, if there is one, and its network.
 
     Raises:
-        LavinditError: The file is damaged, or has other tensors than the network.
+        LavinditError: The file is damaged, is not the one that was recorded, or has other tensors than the network.
     """
+    if path.name in description.sha256:
+        _check_hash(path, description.sha256[path.name])
     file = WeightsFile(path, remedy="copy the model again")
     own = network.state_dict()
     wrong = sorted(set(own) ^ set(file.specs)) or [key for key in own if own[key].shape != file.specs[key].shape]
@@ -186,6 +216,8 @@ def _config_of(description: ModelDescription) -> dict[str, Any]:
     kind = "vae" if description.jdit is None else "jdit"
     config: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION, "kind": kind}
     config |= {"stvae": asdict(description.vae), "info": description.info}
+    if description.sha256:
+        config["sha256"] = dict(description.sha256)
     return config if description.jdit is None else config | {"jdit": asdict(description.jdit)}
 
 
@@ -194,7 +226,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if folder.is_file():
         raise LavinditError(f"{folder} is a file; a lavindit model is a folder with {CONFIG_NAME} and safetensors")
     if not path.is_file():
-        raise LavinditError(f"no model in {folder} ({CONFIG_NAME} is missing); `lavindit fit` writes one to RUN/model")
+        raise no_model(folder)
     try:
         config = json.loads(path.read_text())
     except (ValueError, OSError) as error:
@@ -218,8 +250,21 @@ def _no_network(folder: Path, error: Exception) -> LavinditError:
     return LavinditError(f"{folder / CONFIG_NAME} describes no network of this version: {error}")
 
 
-def _load_weights(network: nn.Module, path: Path, device: torch.device | str, dtype: torch.dtype) -> None:
-    file = open_weights(path, network)
+def _check_hash(path: Path, recorded: str) -> None:
+    try:
+        found = file_sha256(path)
+    except OSError as error:
+        raise LavinditError(
+            f"cannot read the weights {path}: {error.strerror or error}; copy the model again"
+        ) from error
+    if found != recorded:
+        raise LavinditError(
+            f"{path} is not the file that its {CONFIG_NAME} records (SHA-256 {found[:12]}..., not "
+            f"{str(recorded)[:12]}...); copy the model again, or install lavindit again if the model came with it"
+        )
+
+
+def _load_weights(network: nn.Module, file: WeightsFile, device: torch.device | str, dtype: torch.dtype) -> None:
     parameters = dict(network.named_parameters())
     # Statistics of the latent space are buffers; rounding them would shift every latent.
     weights = {

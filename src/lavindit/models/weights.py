@@ -4,6 +4,7 @@ Layout: 8 bytes of little-endian header length, a JSON header {name: {dtype, sha
 then the raw bytes.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -29,6 +30,7 @@ DTYPES = {
     "BOOL": torch.bool,
 }
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+LONGEST_HEADER = 100_000_000  # that the library reads
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,16 @@ class WeightsFile:
     def __init__(self, path: Path, remedy: str = "copy the file again", what: str = "weights") -> None:
         self.path, self.remedy, self.what = path, remedy, what
         try:
+            path.open("rb").close()  # of a file that is not there the system speaks plainer than the library
             with safe_open(path, "pt"):  # the library knows every way in which a header can be wrong
                 pass
             with path.open("rb") as file:
                 length = int.from_bytes(file.read(8), "little")
                 header = json.loads(file.read(length))
-        except (OSError, SafetensorError) as error:
-            raise self._unreadable(error) from error
+        except SafetensorError as error:
+            raise self._unreadable(_what_is_wrong(path)) from error
+        except OSError as error:
+            raise self._unreadable(error.strerror or str(error)) from error
         self.metadata: dict[str, str] = header.pop("__metadata__", None) or {}
         self.specs = {key: TensorSpec(entry["dtype"], tuple(entry["shape"])) for key, entry in header.items()}
         self._starts = {key: 8 + length + entry["data_offsets"][0] for key, entry in header.items()}
@@ -101,12 +106,44 @@ class WeightsFile:
                 if file.readinto(content.numpy().data) != len(content):
                     raise OSError("the file has become shorter")
         except OSError as error:
-            raise self._unreadable(error) from error
+            raise self._unreadable(error.strerror or str(error)) from error
         return content.view(DTYPES[spec.dtype]).view(shape)
 
-    def _unreadable(self, error: Exception) -> LavinditError:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    def _unreadable(self, reason: str) -> LavinditError:
         return LavinditError(f"cannot read the {self.what} {self.path}: {reason}; {self.remedy}")
+
+
+def _what_is_wrong(path: Path) -> str:
+    """Why the library refuses a file, in words for whom it was given to."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(9)
+        length = int.from_bytes(start[:8], "little")
+        if not start:
+            return "it is empty"
+        if start[8:] != b"{" or length > LONGEST_HEADER:
+            return "it is no safetensors file"
+        if size < 8 + length:
+            return "it is cut short"
+        text = start[8:] + file.read(length - 1)
+    try:
+        ends = [entry["data_offsets"][1] for key, entry in json.loads(text).items() if key != "__metadata__"]
+        missing = 8 + length + max(ends, default=0) - size
+    except (ValueError, TypeError, KeyError, IndexError):
+        missing = 0
+    if missing:
+        return "it is cut short" if missing > 0 else "more follows than it says that it holds"
+    return "its header is damaged"
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, read in pieces.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def spec_of(tensor: Tensor) -> TensorSpec:

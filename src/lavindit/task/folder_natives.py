@@ -11,11 +11,12 @@ from lavindit.codecs import CODECS, DepthCodec, FlowCodec, NormalsCodec, Palette
 from lavindit.codecs.base import Codec
 from lavindit.codecs.colours import EXACT, nearest_colour
 from lavindit.errors import LavinditError
-from lavindit.pictures import center_crop, center_square, resize_nearest, stretch
+from lavindit.pictures import Letterbox, center_crop, center_square, resize_nearest, stretch
 from lavindit.task.folder_pairs import ARRAY
 from lavindit.task.folder_yaml import FILE_NAME
 
 Fit = Literal["crop", "stretch"]
+AnyFit = Fit | Literal["pad"]
 # Codecs whose pictures may be smoothed; of others, each pixel is decoded by itself.
 SMOOTH = frozenset({"identity", "mask"})
 FOLDER_CODECS = tuple(name for name, codec in CODECS.items() if codec.pixelwise)
@@ -28,13 +29,15 @@ class Truth(NamedTuple):
     valid: Tensor
 
 
-def square_picture(picture: Tensor, size: int, fit: Fit) -> Tensor:
+def square_picture(picture: Tensor, size: int, fit: AnyFit) -> Tensor:
     """A picture [3, T, H, W] as [3, T, size, size], antialiased."""
+    if fit == "pad":
+        return Letterbox(picture, size).apply(picture)
     return center_square(picture, size) if fit == "crop" else stretch(picture, size)
 
 
 def read_truth(
-    path: Path, values: Tensor, codec: Codec, size: int, fit: Fit, colours: Sequence[Sequence[int]] = ()
+    path: Path, values: Tensor, codec: Codec, size: int, fit: AnyFit, colours: Sequence[Sequence[int]] = ()
 ) -> Truth:
     """The truth that a target file holds.
 
@@ -43,7 +46,7 @@ def read_truth(
         values: What it holds, at its own size: [N, T, H, W] or [3, T, H, W].
         codec: The task's codec; ids come back as it ranks them.
         size: Side of the square.
-        fit: How the file is brought there.
+        fit: How the file is brought there; of what "pad" adds `valid` says nothing.
         colours: RGB levels 0-255 of a palette's picture; empty: every colour but black is an instance.
 
     Raises:
@@ -57,12 +60,11 @@ def read_truth(
         )
     if codec.name in SMOOTH:
         return _smooth(path, values, codec, size, fit)
-    window = center_crop(values) if fit == "crop" else values
-    field = resize_nearest(window, size, size)
+    field, scale = _square_field(values, size, fit)
     native = _typed(field, codec) if is_array else _decode(path, field, codec, colours)
     valid = native.isfinite().all(0, keepdim=True)
     if isinstance(codec, FlowCodec):
-        native = native * torch.tensor([size / window.shape[3], size / window.shape[2]]).view(2, 1, 1, 1)
+        native = native * torch.tensor(scale).view(2, 1, 1, 1)
         valid = valid if is_array else valid & codec.decode_valid(field)
     return _fitted(path, Truth(native, valid), codec)
 
@@ -72,15 +74,23 @@ def _typed(values: Tensor, codec: Codec) -> Tensor:
     return values if codec.unit == "id" else values.float()
 
 
-def _smooth(path: Path, values: Tensor, codec: Codec, size: int, fit: Fit) -> Truth:
+def _smooth(path: Path, values: Tensor, codec: Codec, size: int, fit: AnyFit) -> Truth:
     """Of a codec whose natives are shades: resized as a picture."""
     known = values.isfinite().all(0, keepdim=True)
     if path.suffix.lower() == ARRAY:
         _check_bounds(path, values[:, known[0]], codec)
         values = codec.encode(values.float(), known)
-    window = center_crop(known) if fit == "crop" else known
     native = codec.decode(square_picture(values, size, fit))
-    return Truth(native, resize_nearest(window, size, size))
+    return Truth(native, _square_field(known, size, fit)[0])
+
+
+def _square_field(field: Tensor, size: int, fit: AnyFit) -> tuple[Tensor, tuple[float, float]]:
+    """Field [N, T, H, W] as [N, T, size, size], each pixel the nearest value; and its scale across and down."""
+    if fit == "pad":
+        box = Letterbox(field, size)
+        return box.apply_nearest(field), (box.inner_width / box.width, box.inner_height / box.height)
+    window = center_crop(field) if fit == "crop" else field
+    return resize_nearest(window, size, size), (size / window.shape[3], size / window.shape[2])
 
 
 def _decode(path: Path, picture: Tensor, codec: Codec, colours: Sequence[Sequence[int]]) -> Tensor:

@@ -58,12 +58,12 @@ def holds_clip(path: Path) -> bool:
     return path.is_dir() or path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def load_half(path: Path, frames: int) -> Tensor:
+def load_half(path: Path, frames: int | None) -> Tensor:
     """A half as it lies there: picture [3, T, H, W] in [0, 1], or the array [N, T, H, W] of a .npy file.
 
     Args:
         path: The half.
-        frames: Of a clip, the first so many.
+        frames: Of a clip, the first so many; None: all of them.
 
     Raises:
         LavinditError: It cannot be read, or is a clip of fewer frames.
@@ -74,6 +74,7 @@ def load_half(path: Path, frames: int) -> Tensor:
         return load_picture(path)
     values = _open_array(path)
     values = values[:, None] if values.ndim == 3 else values
+    frames = values.shape[1] if frames is None else frames
     if 1 < values.shape[1] < frames:
         raise LavinditError(f"{path} has {values.shape[1]} frames, {frames} are asked for; give a longer one")
     # In double precision, which holds ids beyond 2^24 too.
@@ -100,14 +101,15 @@ def _check_kind(paths: list[Path], word: str) -> None:
 
 
 def _open_array(path: Path) -> np.ndarray:
-    """The numbers of a .npy file, [N, H, W] or [N, T, H, W], not yet read from disk."""
+    """The numbers of a .npy file, [N, H, W] or [N, T, H, W], not yet read from disk. [H, W] is one channel."""
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise LavinditError(f"cannot read {path} as an array ({reason}); write it with numpy.save") from error
-    if values.ndim not in (3, 4) or 0 in values.shape or values.dtype.kind not in "biuf":
+    if values.ndim not in (2, 3, 4) or 0 in values.shape or values.dtype.kind not in "biuf":
         raise LavinditError(
-            f"{path} has {values.dtype} values of shape {list(values.shape)}; give numbers [N, H, W] or [N, T, H, W]"
+            f"{path} has {values.dtype} values of shape {list(values.shape)}; give numbers [H, W], [N, H, W] or "
+            "[N, T, H, W]"
         )
-    return values
+    return values[None] if values.ndim == 2 else values

@@ -55,6 +55,11 @@ def get_task(name: str | Path) -> Task:
     tasks = all_tasks()
     if str(name) in tasks:
         return tasks[str(name)]
+    if path.is_file():
+        raise LavinditError(
+            f"{name} is a file, but no plugin (*.py): a task is a name, a plugin or a folder of pairs; a compiled "
+            "prompt is asked with --prompt, in Python with load_prompt"
+        )
     near = (
         [f"./{name}.py"]
         if Path(f"{name}.py").is_file()

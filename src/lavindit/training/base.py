@@ -137,11 +137,14 @@ class TrainedModule(LightningModule):
         if not self.trainer.strategy.reduce_boolean_decision(bad, all=False):
             return
         run, step = Path(self.trainer.default_root_dir), self.trainer.global_step
-        saved = f"the batch of process {self.global_rank} is in {save_batch(self._batch, run, step, self.global_rank)}"
+        saved = ""
+        if self._batch is not None:  # none before the first step
+            path = save_batch(self._batch, run, step, self.global_rank)
+            saved = f"; the batch of process {self.global_rank} is in {path}"
         kept = last_checkpoint(run)
         left = f"; {kept} is kept, and the same command goes on from it" if kept.exists() else ""
         raise LavinditError(
-            f"the {name} of step {step} is not finite; {saved}{left}; lower the learning rate, or clip gradients"
+            f"the {name} of step {step} is not finite{saved}{left}; lower the learning rate, or clip gradients"
         )
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:

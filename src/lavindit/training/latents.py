@@ -9,7 +9,8 @@ import torch
 from lavindit.data.latents import LatentsConfig, vae_hash
 from lavindit.errors import LavinditError
 from lavindit.inference.sampler import Posterior, posterior_noise
-from lavindit.models.store import model_folder, read_description
+from lavindit.models.released import model_folder
+from lavindit.models.store import read_description
 from lavindit.types import EpisodeBatch, LatentBatch, LatentEpisode
 
 

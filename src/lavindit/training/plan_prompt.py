@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from lavindit.errors import LavinditError
-from lavindit.inference.engine import PIXELS_A_PASS
 from lavindit.inference.sampler import (
     SamplingConfig,
     can_read_once,
     encode_batch,
     join_pairs,
+    pictures_a_pass,
     read_pairs,
     sample_queries,
 )
@@ -56,16 +56,12 @@ class PromptSetup:
         for name in ("pairs", "queries"):
             if getattr(self, name) < 1:
                 raise LavinditError(f"{name} of a compiled prompt must be at least 1, got {getattr(self, name)}")
+        SamplingConfig(guidance=self.guidance)  # refuses what is no guidance
 
     @property
     def dtype(self) -> torch.dtype:
         """Of the weights."""
         return torch.float32 if self.weights == "float32" else torch.bfloat16
-
-    @property
-    def chunk(self) -> int:
-        """Pictures that the VAE takes in one pass, as the engine has it."""
-        return max(1, PIXELS_A_PASS // self.resolution**2)
 
 
 @dataclass(frozen=True)
@@ -137,17 +133,21 @@ def compile_and_answer(vae: STVAE, jdit: JDiT, setup: PromptSetup, enter: Callab
     shown = read_pairs(jdit, clean)
     del clean
     enter("answering")
-    query = vae.to_latent(_pictures(setup.queries, 1, setup), None, setup.chunk)[:, 0]
+    asked = _pictures(setup.queries, 1, setup)
+    chunk = pictures_a_pass(asked)
+    query = vae.to_latent(asked, None, chunk)[:, 0]
+    del asked
     names = [str(number) for number in range(setup.queries)]
     sampling = SamplingConfig(steps=STEPS, guidance=setup.guidance)
-    vae.to_pictures(sample_queries(jdit, shown, query, 1, names, sampling), setup.chunk)
+    vae.to_pictures(sample_queries(jdit, shown, query, 1, names, sampling), chunk)
     return shown.bytes
 
 
 def _encode_pairs(vae: STVAE, setup: PromptSetup) -> Tensor:
     """The clean frames of the pairs, from pictures that are let go."""
     inputs, targets = (_pictures(1, setup.pairs, setup) for _ in range(2))
-    return join_pairs(encode_batch(vae, EpisodeBatch(inputs, targets, ()), chunk=setup.chunk), setup.pairs)
+    batch = EpisodeBatch(inputs, targets, ())
+    return join_pairs(encode_batch(vae, batch, chunk=pictures_a_pass(inputs, targets)), setup.pairs)
 
 
 def _pictures(batch: int, count: int, setup: PromptSetup) -> Tensor:

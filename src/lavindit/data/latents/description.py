@@ -14,7 +14,9 @@ from lavindit.data.world import WORLD_VERSION
 from lavindit.errors import LavinditError
 from lavindit.files import write_atomically
 from lavindit.models import STVAEConfig
-from lavindit.models.store import VAE_NAME, model_folder
+from lavindit.models.released import model_folder
+from lavindit.models.store import VAE_NAME
+from lavindit.models.weights import file_sha256
 from lavindit.task import Task
 
 FORMAT, FORMAT_VERSION = "lavindit-latents", 1
@@ -172,8 +174,7 @@ def vae_hash(vae: Path | str) -> str:
     """
     path = model_folder(vae) / VAE_NAME
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise LavinditError(f"cannot read {path}: {error.strerror or error}; name a model directory") from error
 
