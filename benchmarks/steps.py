@@ -35,12 +35,11 @@ from lavindit.files import write_atomically
 from lavindit.flow import nfe, solve, tune_grids
 from lavindit.flow.solvers import SOLVERS
 from lavindit.inference import SamplingConfig, TaskScorer, encode_batch, settle
-from lavindit.inference.engine import PIXELS_A_PASS
-from lavindit.inference.sampler import start_of, velocity_field
+from lavindit.inference.sampler import PIXELS_A_PASS, start_of, velocity_field
 from lavindit.models import STVAE, JDiT, load_engine_model, model_folder
 from lavindit.models.store import CONFIG_NAME
 from lavindit.report import file_benchmark
-from lavindit.report.schema import Figure
+from lavindit.report.figure import Figure
 from lavindit.task import Task, get_task
 from lavindit.task.context import parse_context
 

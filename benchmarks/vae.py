@@ -17,7 +17,8 @@ from pathlib import Path
 import lavindit  # noqa: F401  (first: it repairs torchvision)
 
 # isort: split
-from lavindit.report.schema import PCA_MIXTURE, PCA_OWN, RESULT_NAME, RunResult, read_result
+from lavindit.report.figure import PCA_MIXTURE, PCA_OWN
+from lavindit.report.schema import RESULT_NAME, RunResult, read_result
 
 # Modality or task, figure, comparison, threshold. PSNR against principal components is in decibels above them.
 ABOVE_PCA_DB = 2.0

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from lavindit.data.degradations import rain
+from lavindit.data.degradations import parameters_of, rain
+from lavindit.data.degradations.rain import AIRLIGHT, LENGTH_SPREAD
 from lavindit.task import RestorationTask
 
 
@@ -13,6 +14,8 @@ class Deraining(RestorationTask):
     name = "deraining"
     version = 1
     summary = "Take the rain out of a picture: streaks at three distances, and a veil."
+    baselines = ("query_vae",)
+    parameters = parameters_of(rain, airlight=AIRLIGHT, length_spread=LENGTH_SPREAD)
     protocol = (
         "Input: a veil of opacity 0.05 to 0.15 (airlight 0.85), then three layers of streaks by screen blend, from far "
         "to near: 64, 16 and 4 a picture; 6, 12 and 24 px long (30 % more or less); Gaussian profile of deviation "

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lavindit.data.degradations import glass_blur
+from lavindit.data.degradations import glass_blur, parameters_of
 from lavindit.task import RestorationTask
 
 
@@ -13,6 +13,8 @@ class GlassDeblurring(RestorationTask):
     name = "glass_deblurring"
     version = 1
     summary = "Undo the blur of frosted glass."
+    baselines = ("query_vae",)
+    parameters = parameters_of(glass_blur)
     protocol = (
         "Input: glass blur of ImageNet-C, severity 2, its lengths for 64 px. A Gaussian of 0.9 px; once, in raster "
         "order from the bottom right, each pixel takes the colour of one at most 2 px before or 1 px after it in x and "

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lavindit.data.degradations import square_hole
+from lavindit.data.degradations import parameters_of, square_hole
 from lavindit.task import Column, RestorationTask
 
 
@@ -13,6 +13,8 @@ class Inpainting(RestorationTask):
     name = "inpainting"
     version = 2
     summary = "Fill a square hole with what may have been there."
+    baselines = ("mean_fill",)
+    parameters = parameters_of(square_hole)
     columns = (
         Column("lpips", "1", "min", headline=True, needs="lpips"),
         Column("psnr", "dB", "max"),

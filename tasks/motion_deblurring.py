@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lavindit.data.degradations import motion_blur
+from lavindit.data.degradations import motion_blur, parameters_of
 from lavindit.task import RestorationTask
 
 
@@ -13,6 +13,8 @@ class MotionDeblurring(RestorationTask):
     name = "motion_deblurring"
     version = 2
     summary = "Undo the blur of a camera motion, straight or curved."
+    baselines = ("query_vae",)
+    parameters = parameters_of(motion_blur)
     protocol = (
         "Input: uniform motion of 5 to 11 px along its path at 64 px (in proportion at other sizes), in any direction; "
         "straight or curved with equal probability, a curve changing its direction smoothly by 60 to 180 degrees. "

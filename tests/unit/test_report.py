@@ -16,12 +16,10 @@ from rich.console import Console
 from lavindit.errors import LavinditError
 from lavindit.pictures import save_picture
 from lavindit.report import machine, write_report
+from lavindit.report.figure import BEST_CONSTANT, MEAN_TARGET, NEAREST_TARGET, QUERY, QUERY_VAE, Figure
+from lavindit.report.reference import REFERENCES, describe_references, references_of
 from lavindit.report.schema import (
-    MEAN_TARGET,
-    NEAREST_TARGET,
-    QUERY,
     Application,
-    Figure,
     RunResult,
     Strip,
     TaskResult,
@@ -31,6 +29,7 @@ from lavindit.report.schema import (
 from lavindit.report.terminal import print_result
 from lavindit.report.wording import (
     describe_run,
+    describe_sampling,
     describe_verdict,
     format_answer,
     format_number,
@@ -38,10 +37,11 @@ from lavindit.report.wording import (
     is_uncertain,
     judge,
 )
+from lavindit.task import get_task
 
 
 def make_figure(answer: float | None = 0.31, direction: Any = "min", **changes: Any) -> Figure:
-    baselines = {NEAREST_TARGET: 0.52, MEAN_TARGET: 0.44}
+    baselines = {NEAREST_TARGET: 0.52, MEAN_TARGET: 0.44, BEST_CONSTANT: 0.47}
     values = {"stderr": 0.02, "baselines": baselines, "ceiling": 0.05} | changes
     return Figure("AbsRel", "1", direction, True, answer, **values)
 
@@ -74,7 +74,8 @@ def make_strip(folder: Path, name: str, size: int = 64, frames: int = 1, truth: 
 
 
 def make_result(folder: Path, **changes: Any) -> RunResult:
-    psnr = Figure("PSNR", "dB", "max", True, 18.4, 0.3, {NEAREST_TARGET: 9.6, MEAN_TARGET: 18.2, QUERY: 23.0}, 21.2)
+    rivals: dict[str, float | None] = {NEAREST_TARGET: 9.6, MEAN_TARGET: 18.2, QUERY: 23.0, QUERY_VAE: 17.9}
+    psnr = Figure("PSNR", "dB", "max", True, 18.4, 0.3, rivals, 21.2)
     strip = make_strip(folder, "depth")
     values: dict[str, Any] = {
         "lavindit_version": "0.1.0",
@@ -87,8 +88,16 @@ def make_result(folder: Path, **changes: Any) -> RunResult:
         "data": {"world_version": 1, "split": "test"},
         "created": "2026-01-01T12:00:00+00:00",
         "tasks": [
-            make_task(strips=[strip, make_strip(folder, "clip", 32, frames=5)]),
-            make_task(psnr, task="motion_deblurring"),
+            make_task(
+                make_figure(draw_std=0.0123),
+                strips=[strip, make_strip(folder, "clip", 32, frames=5)],
+                draws=3,
+                sampling={"steps": 8, "solver": "euler", "guidance": 2.5, "times": None},
+                constant="black, chosen on 64 training targets",
+            ),
+            make_task(
+                psnr, task="motion_deblurring", parameters={"length_px": [5.0, 11.0], "layers": {"1": {"drops": 64}}}
+            ),
             make_task(make_figure(0.6), task="video_instance_segmentation", held_out=True, n=12),
         ],
         "applications": [Application("depth", "my photo", make_strip(folder, "photo", 300, truth=False), 0.4)],
@@ -168,7 +177,7 @@ class TestSchema:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"schema": 3}, "schema is 3, this version of lavindit reads schema 1 and 2"),
+            ({"schema": 4}, "schema is 4, this version of lavindit reads schema 1 to 3"),
             ({"schema": None}, "schema is None"),
             ({"seed": "7"}, "RunResult.seed must be a whole number, not '7'"),
             ({"tasks": {}}, "RunResult.tasks must be a list"),
@@ -240,7 +249,7 @@ class TestPages:
         markdown = paths["markdown"].read_text().replace("    " + evil, "")  # the command is an indented block
         assert not re.search(r"(?<!\\)<script|(?<!\\)\|alert", markdown)
         rows = [line for line in markdown.splitlines() if line.startswith("| ")]
-        assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} <= {4, 7, 8, 11}
+        assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} <= {3, 4, 8, 9, 13}
         print_result(result, Console(width=100, file=(tmp_path / "out").open("w")))
 
     def test_missing_or_foreign_picture(self, run_dir: Path) -> None:
@@ -269,11 +278,11 @@ class TestPages:
         assert "No task was scored." in write_report(tmp_path)["html"].read_text()
         print_result(read_result(tmp_path / "result.json"), Console(quiet=True))
 
-    def test_terminal_fits_in_100_columns(self, run_dir: Path) -> None:
-        console = Console(width=100, record=True, file=(run_dir / "out").open("w"))
+    def test_terminal_fits_in_80_columns(self, run_dir: Path) -> None:
+        console = Console(width=80, record=True, file=(run_dir / "out").open("w"))
         print_result(read_result(run_dir / "result.json"), console)
         text = console.export_text()
-        assert max(len(line.rstrip()) for line in text.splitlines()) <= 100
+        assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
         for word in (
             "video_instance_",
             "segmentation",
@@ -282,11 +291,46 @@ class TestPages:
             "✗ no",
             "-0.1600",
             "-4.60",
+            "n 48 · 0.21 s",
+            "0.4700",
+            "+0.1600",
+            "[0.0123]",
             "+0.2100",
             "not query",
         ):
             assert word in text
         assert "…" not in text
+
+    def test_pages_tell_how_a_task_was_measured(self, run_dir: Path) -> None:
+        pages = write_report(run_dir)
+        for text in (pages["markdown"].read_text(), Page(pages["html"].read_text()).text):
+            assert (
+                "Answered in 8 steps (euler), guidance 2.5. Best constant: black, chosen on 64 training targets."
+                in text
+            )
+            assert "[0.0123]" in text
+            assert "layers.1.drops" in text
+            assert "5, 11" in text
+            assert "Query through the VAE" in text
+            assert "better by 0.50 dB than the query through the VAE" in text
+
+    def test_published_figures_stand_apart_and_only_beside_the_world(self, run_dir: Path) -> None:
+        result = read_result(run_dir / "result.json")
+        assert references_of(result, "depth_estimation")[0].lavin_dit == 0.062
+        elsewhere = replace(result, data={"source": {"root": "nyuv2"}})
+        assert references_of(elsewhere, "depth_estimation") == []
+        assert describe_references(result, "foreground_segmentation", "miou") == "66.9-75.8 (Pascal-5i)"
+        assert describe_references(result, "colorization", "mse") == ""
+        for text in (p.read_text() for p in write_report(run_dir).values()):
+            assert "not comparable with the figures of this test" in text
+            assert "NYUv2" in text
+
+    def test_every_reference_is_of_a_column_in_its_unit(self) -> None:
+        for reference in REFERENCES:
+            column = next(c for c in get_task(reference.task).columns if c.metric == reference.metric)
+            better = max if column.direction == "max" else min
+            assert better(reference.lavin_dit, reference.lvm) == reference.lavin_dit
+            assert column.unit == "%" or column.metric in ("lpips", "fid", "mean_deg") or reference.lavin_dit < 1
 
     def test_missing_result(self, tmp_path: Path) -> None:
         with pytest.raises(LavinditError, match=re.escape(f"no result.json in {tmp_path}; run `lavindit test` first")):
@@ -304,12 +348,13 @@ class TestPages:
 class TestWording:
     def test_verdicts(self) -> None:
         assert describe_verdict(make_task()) == (
-            "Beats both baselines: better by 0.2100 than the nearest target, better by 0.1300 than the mean target."
+            "Beats both baselines: better by 0.2100 than the nearest target, better by 0.1300 than the mean target. "
+            "Also better by 0.1600 than the best constant."
         )
         worse = make_figure(0.45, baselines={NEAREST_TARGET: 0.52, MEAN_TARGET: 0.44, QUERY: 0.45})
         assert describe_verdict(make_task(worse)) == (
             "Beats one of the two baselines: better by 0.0700 than the nearest target, worse by 0.0100 than the mean "
-            "target (within two standard errors). Against leaving the query as it is: equal to the unchanged query."
+            "target (within two standard errors). Also equal to the unchanged query."
         )
         assert judge(make_task(make_figure(0.9))) == "none"
 
@@ -334,6 +379,12 @@ class TestCaveats:
         assert is_limited(make_figure(30.0, "max", ceiling=0.5))
         assert not is_limited(make_figure(0.31, ceiling=None))
         assert "the VAE limits this task" in describe_verdict(make_task(make_figure(0.31, ceiling=0.4)))
+
+    def test_sampling_in_words(self) -> None:
+        assert describe_sampling({"steps": 1, "solver": "euler", "start": "zeros"}) == "1 step (euler), start zeros"
+        tuned = {"steps": 2, "solver": "heun", "times": [0, 0.25, 1], "shift": 3.0, "grid": "official", "guidance": 1.0}
+        assert describe_sampling(tuned) == "2 steps (heun) at 0, 0.25, 1"
+        assert describe_sampling(tuned | {"times": None}) == "2 steps (heun), grid official, shift 3"
 
     def test_spread_over_draws_stands_in_brackets(self) -> None:
         assert format_answer(make_figure(0.31, draw_std=0.014)) == "0.3100 ±0.0200 [0.0140]"

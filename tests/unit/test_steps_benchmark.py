@@ -12,7 +12,7 @@ from lavindit.errors import LavinditError
 from lavindit.inference import load
 from lavindit.models import load_engine_model, save_model
 from lavindit.models.store import ModelBundle
-from lavindit.report.schema import Figure
+from lavindit.report.figure import Figure
 
 ROOT = Path(__file__).parents[2]
 SMALL = SourceConfig(resolution=32, scenes=4, test_scenes=2)

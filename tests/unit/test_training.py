@@ -7,8 +7,9 @@ from torch import nn
 
 from lavindit.cli.train import cpu_precision
 from lavindit.errors import LavinditError
-from lavindit.models import JDiTConfig, load_model
+from lavindit.models import JDiT, JDiTConfig, load_model
 from lavindit.training import DiTModule
+from lavindit.training.checks import check_task_names
 from lavindit.training.dit import Drops
 from lavindit.training.ema import EMA, averaged_copy
 from lavindit.training.optimizers import MuonAdamW
@@ -172,3 +173,30 @@ def test_blocks_are_compiled_where_that_is_asked_for(tiny_vae_dir):
         module = DiTModule(str(tiny_vae_dir), JDiTConfig(width=64, depth=2, heads=2), compile_blocks=asked)
         module.configure_model()
         assert [block._compiled_call_impl is not None for block in module.network.blocks] == [asked, asked]
+
+
+def test_losses_of_tasks_weigh_as_asked(tiny_vae_dir, monkeypatch):
+    module = DiTModule(str(tiny_vae_dir), loss_weights={"depth_estimation": 3.0, "edge_detection": 0.5})
+    losses = torch.tensor([1.0, 2.0, 4.0])
+    logged = []
+    module.network = JDiT(module.network_config)
+    for name, made in (("losses", losses), ("_encode", None), ("_drops", None), ("require_finite", None)):
+        monkeypatch.setattr(module, name, lambda *_, made=made: made)
+    monkeypatch.setattr(DiTModule, "micro_step", 0)
+    monkeypatch.setattr(module, "log_training", lambda found, tasks: logged.append((found, tasks)))
+    tasks = ("depth_estimation", "edge_detection", "inpainting")
+    loss = module.training_step(SimpleNamespace(tasks=tasks, numbers=(0, 1, 2)), 0)
+    torch.testing.assert_close(loss, torch.tensor((3 * 1 + 0.5 * 2 + 4) / 3))
+    assert logged == [(losses, tasks)]  # what is logged compares with other runs
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
+def test_weights_of_losses_are_numbers_of_0_or_more(tiny_vae_dir, weight):
+    with pytest.raises(LavinditError, match="loss_weights: depth_estimation has weight"):
+        DiTModule(str(tiny_vae_dir), loss_weights={"depth_estimation": weight})
+
+
+def test_weights_of_losses_are_of_tasks():
+    check_task_names({"depth_estimation": 2.0, "mine": 1.0}, {"mine"})
+    with pytest.raises(LavinditError, match="no task 'depth_estimatio'; did you mean 'depth_estimation'"):
+        check_task_names({"depth_estimatio": 2.0}, {"mine"})

@@ -16,8 +16,9 @@ from lavindit.errors import LavinditError
 from lavindit.inference.block_pca import BlockMoments, BlockPCA
 from lavindit.metrics import InstanceQualityMetric, TemporalMetric
 from lavindit.report import write_report
+from lavindit.report.figure import CODEC, PCA_MIXTURE, PCA_OWN, Figure
 from lavindit.report.latent_cost import describe_latent_cost, tables_of
-from lavindit.report.schema import CODEC, PCA_MIXTURE, PCA_OWN, Figure, ModalityResult, RunResult, read_result
+from lavindit.report.schema import ModalityResult, RunResult, read_result
 from lavindit.report.terminal import print_result
 from lavindit.task import get_task
 from lavindit.training.vae_pictures import Kind, fit_baselines, kinds_of
@@ -231,7 +232,7 @@ class TestPages:
             for figure in task["figures"]:
                 del figure["std"]
         read = RunResult.from_json(older)
-        assert (read.schema, read.modalities) == (2, [])
+        assert (read.schema, read.modalities) == (3, [])
         assert read.tasks == result.tasks
 
     def test_a_modality_must_be_whole(self, run_dir: Path) -> None:

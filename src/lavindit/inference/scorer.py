@@ -1,17 +1,20 @@
 """Scores answers of one task in native units, beside its baselines and the VAE's ceiling."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from lavindit.inference.baselines import BASELINES
+from lavindit.inference.baselines import BASELINES, Constant, baselines_of
 from lavindit.pictures import save_picture
-from lavindit.report.schema import Figure, Strip, TaskResult
+from lavindit.report.figure import BEST_CONSTANT, QUERY_VAE, Figure
+from lavindit.report.schema import Strip, TaskResult
 from lavindit.task import Task
 from lavindit.types import Episode
+
+CEILING = "ceiling"
 
 
 class TaskScorer:
@@ -19,22 +22,39 @@ class TaskScorer:
 
     Args:
         task: The task.
-        with_ceiling: Also score the truth through the VAE.
+        with_ceiling: Also score the truth through the VAE, and where the task names "query_vae" the query.
         draws: How often each query is asked, with another context each time.
         held_out: Whether the model never trained on it; None: as the task says.
+        find_constant: Finds the best constant, when the first answer comes; None: leave that baseline out.
     """
 
-    def __init__(self, task: Task, with_ceiling: bool = True, draws: int = 1, held_out: bool | None = None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        with_ceiling: bool = True,
+        draws: int = 1,
+        held_out: bool | None = None,
+        find_constant: Callable[[], Constant] | None = None,
+    ) -> None:
         self.task = task
         self.held_out = task.held_out if held_out is None else held_out
         self.answers = [task.make_metric() for _ in range(draws)]
-        self.ceiling = task.make_metric() if with_ceiling else None
-        names = [name for name in BASELINES if name != "query" or task.restores]
+        through_vae = [CEILING, *(name for name in task.baselines if name == QUERY_VAE)] if with_ceiling else []
+        self.through_vae = {name: task.make_metric() for name in through_vae}
+        self.find_constant, self.constant = find_constant, None
+        names = [*baselines_of(task), *([BEST_CONSTANT] if find_constant is not None else [])]
         self.baselines = {name: [task.make_metric() for _ in range(draws)] for name in names}
         self.strips: list[Strip] = []
         self.n, self.pairs, self.seconds = 0, 0, 0.0
 
-    def update(self, episode: Episode, answer: Tensor, reconstruction: Tensor | None, seconds: float) -> None:
+    def update(
+        self,
+        episode: Episode,
+        answer: Tensor,
+        reconstruction: Tensor | None,
+        seconds: float,
+        rebuilt_query: Tensor | None = None,
+    ) -> None:
         """Add one answer; a query that comes twice in one draw counts once.
 
         Args:
@@ -42,14 +62,16 @@ class TaskScorer:
             answer: Picture [3, T, H, W].
             reconstruction: The target picture through the VAE, for the ceiling; None in further draws.
             seconds: Time the answer took.
+            rebuilt_query: The query through the VAE, of tasks that name that baseline; None in further draws.
         """
         query, codec, draw = episode.query, episode.codec, episode.draw
         truth = (query.native, query.valid, episode.number, query.meta)
         self.answers[draw].update(codec.decode(answer), *truth)
-        if self.ceiling is not None and reconstruction is not None:
-            self.ceiling.update(codec.decode(reconstruction), *truth)
+        for name, picture in ((CEILING, reconstruction), (QUERY_VAE, rebuilt_query)):
+            if picture is not None and name in self.through_vae:
+                self.through_vae[name].update(codec.decode(picture), *truth)
         for name, metrics in self.baselines.items():
-            picture = BASELINES[name](episode)
+            picture = self._constant().picture if name == BEST_CONSTANT else BASELINES[name](episode)
             if picture is not None:
                 metrics[draw].update(codec.decode(picture), *truth)
         self.n, self.pairs, self.seconds = self.n + 1, len(episode.pairs), self.seconds + seconds
@@ -64,11 +86,13 @@ class TaskScorer:
         answers = [metric.compute() for metric in self.answers]
         errors = [metric.standard_error() for metric in self.answers]
         baselines = {name: [metric.compute() for metric in metrics] for name, metrics in self.baselines.items()}
-        ceiling = None if self.ceiling is None else self.ceiling.compute()
+        through_vae = {name: metric.compute() for name, metric in self.through_vae.items()}
         figures = []
         for column in self.task.measured:
             key = column.metric
             values = torch.stack([answer[key].double().cpu() for answer in answers])
+            rebuilt: dict[str, float | None] = {name: float(found[key]) for name, found in through_vae.items()}
+            ceiling = rebuilt.pop(CEILING, None)
             figures.append(
                 Figure(
                     metric=key,
@@ -78,8 +102,8 @@ class TaskScorer:
                     answer=float(values.mean()),
                     stderr=_mean_of(errors, key),
                     draw_std=float(values.std()) if len(values) > 1 else None,
-                    baselines={name: _mean_of(draws, key) for name, draws in baselines.items()},
-                    ceiling=None if ceiling is None else float(ceiling[key]),
+                    baselines={name: _mean_of(draws, key) for name, draws in baselines.items()} | rebuilt,
+                    ceiling=ceiling,
                 )
             )
         return TaskResult(
@@ -94,7 +118,16 @@ class TaskScorer:
             strips=self.strips,
             protocol=self.task.protocol,
             draws=len(self.answers),
+            parameters=dict(self.task.parameters),
+            constant="" if self.constant is None else str(self.constant),
         )
+
+    def _constant(self) -> Constant:
+        """The best constant, found once."""
+        if self.constant is None:
+            assert self.find_constant is not None
+            self.constant = self.find_constant()
+        return self.constant
 
 
 def _mean_of(draws: Sequence[Mapping[str, Tensor]], key: str) -> float:

@@ -5,24 +5,15 @@ from html import escape
 from pathlib import Path
 
 from lavindit.report import wording
+from lavindit.report.figure import BASELINES, Figure
 from lavindit.report.html_parts import make_badge, make_table, show_picture
 from lavindit.report.html_vae import render_latent_cost
 from lavindit.report.latent_cost import describe_latent_cost
-from lavindit.report.schema import (
-    BASELINES,
-    MEAN_TARGET,
-    NEAREST_TARGET,
-    QUERY,
-    Application,
-    Figure,
-    RunResult,
-    Strip,
-    TaskResult,
-)
+from lavindit.report.reference import CAVEAT, TITLE, describe_references, references_of
+from lavindit.report.schema import Application, RunResult, Strip, TaskResult
 from lavindit.report.style import CSS
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-HEADER = ("Metric", "Answer", "Nearest target", "Mean target", "Unchanged query", "Ceiling")
 
 
 def render_html(result: RunResult, run_dir: Path) -> str:
@@ -33,8 +24,8 @@ def render_html(result: RunResult, run_dir: Path) -> str:
         lead, findings = describe_latent_cost(result), render_latent_cost(result, run_dir)
     else:
         lead = wording.describe_run(result)
-        findings = [_overview(result.tasks)] if result.tasks else []
-        findings += [_task(task, number, run_dir) for number, task in enumerate(result.tasks)]
+        findings = [_overview(result)] if result.tasks else []
+        findings += [_task(task, number, run_dir, result) for number, task in enumerate(result.tasks)]
     body = [
         f'<h1>{title}</h1><p class="lead">{escape(lead)}</p>',
         *(f'<p class="note">{escape(note)}</p>' for note in result.notes),
@@ -72,18 +63,20 @@ def _facts(result: RunResult) -> str:
     )
 
 
-def _overview(tasks: Sequence[TaskResult]) -> str:
+def _overview(result: RunResult) -> str:
     rows = []
-    for number, task in enumerate(tasks):
+    for number, task in enumerate(result.tasks):
         held_out = f" {make_badge('held out', '')}" if task.held_out else ""
         metric = escape(wording.format_metric(task.headline))
+        published = escape(describe_references(result, task.task, task.headline.metric))
         rows.append(
             f'<tr><th scope="row"><a href="#task-{number}">{escape(task.task)}</a>'
             f'<span class="small">{metric}{held_out}</span></th><td class="verdict">{_verdict(task)}</td>'
-            f"{_cells(task.headline)}<td>{task.n}</td><td>{wording.format_seconds(task.seconds_per_query)}</td></tr>"
+            f"{_cells(task.headline, BASELINES)}<td>{published}</td><td>{task.n}</td>"
+            f"<td>{wording.format_seconds(task.seconds_per_query)}</td></tr>"
         )
     legend = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in wording.LEGEND.items())
-    header = ("Task", "Verdict", *HEADER[1:], "Queries", "s / query")
+    header = ("Task", "Verdict", *_header(BASELINES)[1:], TITLE, "Queries", "s / query")
     return (
         f'<section class="card overview"><h2>All tasks</h2>{make_table(header, rows)}'
         '<p class="small">↑ higher is better, ↓ lower is better. Below a baseline: by how much the answer is '
@@ -92,11 +85,15 @@ def _overview(tasks: Sequence[TaskResult]) -> str:
     )
 
 
-def _cells(figure: Figure) -> str:
+def _header(baselines: Sequence[str]) -> list[str]:
+    return ["Metric", "Answer", *map(wording.title_of, baselines), "Ceiling"]
+
+
+def _cells(figure: Figure, baselines: Sequence[str]) -> str:
     """Answer, baselines with their margins, ceiling."""
-    error = wording.format_error(figure)
+    error = f"{wording.format_error(figure)} {wording.format_spread(figure)}".strip()
     cells = [wording.format_number(figure.answer) + (f'<span class="small">{error}</span>' if error else "")]
-    for baseline in BASELINES:
+    for baseline in baselines:
         cell, margin = wording.format_baseline(figure, baseline)
         tone = {True: "good", False: "bad", None: ""}[figure.beats(baseline)]
         cells.append(cell + (f'<span class="small {tone}">{margin}</span>' if margin else ""))
@@ -104,12 +101,13 @@ def _cells(figure: Figure) -> str:
 
 
 def _figures(figures: Sequence[Figure]) -> str:
+    baselines = wording.columns_of(figures)
     rows = [
         f'<tr{" class=headline" if figure.headline else ""}><th scope="row">'
-        f"{escape(wording.format_metric(figure))}</th>{_cells(figure)}</tr>"
+        f"{escape(wording.format_metric(figure))}</th>{_cells(figure, baselines)}</tr>"
         for figure in figures
     ]
-    return make_table(HEADER, rows)
+    return make_table(_header(baselines), rows)
 
 
 def _verdict(task: TaskResult) -> str:
@@ -118,11 +116,12 @@ def _verdict(task: TaskResult) -> str:
     return make_badge(wording.VERDICT_NAMES[verdict], verdict) + warning
 
 
-def _task(task: TaskResult, number: int, run_dir: Path) -> str:
+def _task(task: TaskResult, number: int, run_dir: Path, result: RunResult) -> str:
     held_out = f" {make_badge('held out', '')}" if task.held_out else ""
     protocol = (
-        f"<details><summary>Protocol, version {task.version}</summary><p>{escape(task.protocol)}</p></details>"
-        if task.protocol
+        f"<details><summary>Protocol, version {task.version}</summary><p>{escape(task.protocol)}</p>"
+        f"{_parameters(task)}</details>"
+        if task.protocol or task.parameters
         else ""
     )
     strips = "".join(_strip(strip, task.task, f"Sample {strip.sample_id}", run_dir) for strip in task.strips)
@@ -130,8 +129,28 @@ def _task(task: TaskResult, number: int, run_dir: Path) -> str:
         f'<section class="card" id="task-{number}"><h2>{escape(task.task)} {_verdict(task)}{held_out}</h2>'
         f"<p>{escape(task.summary)}</p><p><strong>{escape(wording.describe_headline(task))}</strong> "
         f"{escape(wording.describe_verdict(task))}</p>{_bars(task.headline)}{_figures(task.figures)}"
-        f"{protocol}{strips}</section>"
+        f'<p class="small">{escape(wording.describe_making(task))}</p>'
+        f"{_published(task, result)}{protocol}{strips}</section>"
     )
+
+
+def _parameters(task: TaskResult) -> str:
+    """Sizes and ranges that the inputs are made with."""
+    rows = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in wording.flatten(task.parameters))
+    return f"<p>Parameters of the input:</p><dl>{rows}</dl>" if rows else ""
+
+
+def _published(task: TaskResult, result: RunResult) -> str:
+    """What others have published of such a task."""
+    rows = [
+        f'<tr><th scope="row">{escape(r.metric)}</th><td>{r.lavin_dit:g}</td><td>{r.lvm:g}</td>'
+        f"<td>{escape(r.data)}</td></tr>"
+        for r in references_of(result, task.task)
+    ]
+    if not rows:
+        return ""
+    table = make_table(("Metric", "LaVin-DiT 3.4B", "LVM-7B", "Data"), rows)
+    return f'<details><summary>{TITLE}</summary>{table}<p class="small">{escape(CAVEAT)}</p></details>'
 
 
 def _applications(applications: Sequence[Application], run_dir: Path) -> str:
@@ -150,9 +169,7 @@ def _bars(figure: Figure) -> str:
     """The headline figure beside what it is compared with, as one small SVG; 480 units wide."""
     known = [
         ("answer", figure.answer, "answer"),
-        ("nearest target", figure.baselines.get(NEAREST_TARGET), "rival"),
-        ("mean target", figure.baselines.get(MEAN_TARGET), "rival"),
-        ("unchanged query", figure.baselines.get(QUERY), "rival"),
+        *((wording.BASELINE_NAMES[name], figure.baselines.get(name), "rival") for name in wording.columns_of([figure])),
         ("ceiling", figure.ceiling, "top"),
     ]
     rows = [(label, value, kind) for label, value, kind in known if value is not None]
@@ -162,7 +179,7 @@ def _bars(figure: Figure) -> str:
     shown = [wording.format_number(value, like=figure.answer) for value in values]
     tips = [*values, figure.answer + (figure.stderr or 0.0)] if figure.answer is not None else values
     low, high = min(0.0, *values), max(0.0, *tips)
-    left, width, pitch = 128.0, 276.0, 24
+    left, width, pitch = 152.0, 252.0, 24
     scale = width / (high - low or 1.0)
     zero = left - low * scale
     parts = [f'<line class="axis" x1="{zero:.1f}" y1="0" x2="{zero:.1f}" y2="{pitch * len(rows)}"/>']

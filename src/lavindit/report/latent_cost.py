@@ -3,16 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lavindit.report.schema import (
-    CODEC,
-    PCA_MIXTURE,
-    PCA_OWN,
-    Figure,
-    ModalityResult,
-    Reconstruction,
-    RunResult,
-    TaskResult,
-)
+from lavindit.report.figure import CODEC, PCA_MIXTURE, PCA_OWN, Figure
+from lavindit.report.schema import ModalityResult, Reconstruction, RunResult, TaskResult
 from lavindit.report.wording import format_error, format_metric, format_number
 
 PCA_NAMES = {PCA_MIXTURE: "PCA, mixture", PCA_OWN: "PCA, own"}

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from lavindit.report import wording
+from lavindit.report.figure import BASELINES, Figure
 from lavindit.report.latent_cost import (
     LEGEND,
     Cell,
@@ -15,7 +16,8 @@ from lavindit.report.latent_cost import (
     parts_of,
     tables_of,
 )
-from lavindit.report.schema import BASELINES, Application, Figure, RunResult, Strip, TaskResult
+from lavindit.report.reference import CAVEAT, TITLE, describe_references, references_of
+from lavindit.report.schema import Application, RunResult, Strip, TaskResult
 
 
 def render_markdown(result: RunResult) -> str:
@@ -24,10 +26,10 @@ def render_markdown(result: RunResult) -> str:
     if result.modalities:
         blocks = ["# Test report", escape(describe_latent_cost(result)), *notes, *_latent_cost(result)]
     else:
-        overview = [_overview(result.tasks)] if result.tasks else []
+        overview = [_overview(result)] if result.tasks else []
         blocks = ["# Test report", escape(wording.describe_run(result)), *overview, *notes]
         for task in result.tasks:
-            blocks += _task(task)
+            blocks += _task(task, result)
     if result.applications:
         blocks.append("## Answers on other pictures")
         for application in result.applications:
@@ -42,38 +44,51 @@ def escape(text: str) -> str:
     return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers_from: int = 1) -> str:
+def make_table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers_from: int = 1) -> str:
     """A table of cells that are escaped already; columns from `numbers_from` on are set flush right."""
     rule = ["---" if column < numbers_from else "---:" for column in range(len(header))]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *rows))
 
 
-def _overview(tasks: Sequence[TaskResult]) -> str:
-    header = ["Task", "Metric", "Answer", "Nearest target", "Mean target", "Unchanged query", "Ceiling", "n"]
+def _overview(result: RunResult) -> str:
+    header = [
+        "Task",
+        "Metric",
+        "Answer",
+        *map(wording.title_of, BASELINES),
+        "Ceiling",
+        TITLE,
+        "n",
+        "s/query",
+        "Verdict",
+    ]
     rows = []
-    for task in tasks:
+    for task in result.tasks:
         name = escape(task.task) + (" (held out)" if task.held_out else "")
         seconds = wording.format_seconds(task.seconds_per_query)
         verdict = wording.VERDICT_NAMES[wording.judge(task)]
         verdict += ", not the query" if wording.loses_to_query(task) else ""
-        rows.append([name, *_cells(task.headline), str(task.n), seconds, verdict])
+        published = escape(describe_references(result, task.task, task.headline.metric))
+        cells = _cells(task.headline, BASELINES)
+        rows.append([name, *cells, published, str(task.n), seconds, verdict])
     legend = "\n".join(f"- **{name}**: {meaning}" for name, meaning in wording.LEGEND.items())
-    return _table([*header, "s/query", "Verdict"], rows, numbers_from=2) + "\n\n" + legend
+    return make_table(header, rows, numbers_from=2) + "\n\n" + legend
 
 
-def _cells(figure: Figure) -> list[str]:
+def _cells(figure: Figure, baselines: Sequence[str]) -> list[str]:
     """Metric, answer, baselines and ceiling of one figure."""
-    values = [wording.format_baseline(figure, name)[0] for name in BASELINES]
+    values = [wording.format_baseline(figure, name)[0] for name in baselines]
     metric = escape(wording.format_metric(figure))
     return [metric, wording.format_answer(figure), *values, wording.format_ceiling(figure)]
 
 
 def _figures(figures: Sequence[Figure]) -> str:
-    header = ["Metric", "Answer", "Nearest target", "Mean target", "Unchanged query", "Ceiling"]
-    rows = [_cells(figure) for figure in figures]
+    baselines = wording.columns_of(figures)
+    header = ["Metric", "Answer", *map(wording.title_of, baselines), "Ceiling"]
+    rows = [_cells(figure, baselines) for figure in figures]
     for figure, row in zip(figures, rows, strict=True):
         row[0] = f"**{row[0]}**" if figure.headline else row[0]
-    return _table(header, rows)
+    return make_table(header, rows)
 
 
 def _latent_cost(result: RunResult) -> list[str]:
@@ -81,7 +96,7 @@ def _latent_cost(result: RunResult) -> list[str]:
     blocks = []
     for table in tables_of(result, every_figure=True):
         rows = [[_cell(cell) for cell in row] for row in table.rows]
-        blocks += [f"## {table.title}", _table([escape(name) for name in table.header], rows)]
+        blocks += [f"## {table.title}", make_table([escape(name) for name in table.header], rows)]
     blocks.append("\n".join(f"- **{name}**: {escape(meaning)}" for name, meaning in LEGEND.items()))
     for modality in result.modalities:
         if modality.pictures:
@@ -89,7 +104,7 @@ def _latent_cost(result: RunResult) -> list[str]:
         for picture in modality.pictures:
             parts, sample = parts_of(picture), escape(picture.sample_id)
             images = [f"![{name} of {sample}]({quote(path)})" for name, path in parts]
-            blocks += [escape(describe_picture(picture)), _table([name for name, _ in parts], [images], len(parts))]
+            blocks += [escape(describe_picture(picture)), make_table([name for name, _ in parts], [images], len(parts))]
     return blocks
 
 
@@ -97,17 +112,30 @@ def _cell(cell: Cell) -> str:
     return escape(f"{cell.text} ({cell.small})" if cell.small else cell.text)
 
 
-def _task(task: TaskResult) -> list[str]:
+def _task(task: TaskResult, result: RunResult) -> list[str]:
     held_out = " Held out: never trained on." if task.held_out else ""
     blocks = [
         f"## {escape(task.task)}",
         f"{escape(task.summary)} Version {task.version}.{held_out}",
         f"{escape(wording.describe_headline(task))} {escape(wording.describe_verdict(task))}",
         _figures(task.figures),
+        *_published(task, result),
     ]
+    if made := wording.describe_making(task):
+        blocks.append(escape(made))
     if task.protocol:
         blocks.append(f"Protocol: {escape(task.protocol)}")
+    if task.parameters:
+        rows = [[escape(key), escape(value)] for key, value in wording.flatten(task.parameters)]
+        blocks.append(make_table(["Parameter of the input", "Value"], rows))
     return blocks + [_strip(strip) for strip in task.strips]
+
+
+def _published(task: TaskResult, result: RunResult) -> list[str]:
+    """What others have published of such a task."""
+    rows = [[r.metric, f"{r.lavin_dit:g}", f"{r.lvm:g}", escape(r.data)] for r in references_of(result, task.task)]
+    table = make_table([TITLE, "LaVin-DiT 3.4B", "LVM-7B", "Data"], rows)
+    return [table, escape(CAVEAT)] if rows else []
 
 
 def _application(application: Application) -> list[str]:
@@ -127,7 +155,7 @@ def _strip(strip: Strip) -> str:
     pictures += [("Truth", strip.truth)] if strip.truth is not None else []
     sample = escape(strip.sample_id)
     images = [f"![{name} of {sample}]({quote(path)})" for name, path in pictures]
-    return f"Sample {sample}:\n\n" + _table([name for name, _ in pictures], [images], numbers_from=len(pictures))
+    return f"Sample {sample}:\n\n" + make_table([name for name, _ in pictures], [images], numbers_from=len(pictures))
 
 
 def _run(result: RunResult) -> list[str]:
@@ -141,6 +169,6 @@ def _run(result: RunResult) -> list[str]:
     rows = [["Run", escape(key), escape(value)] for key, value in wording.describe_origin(result)]
     for title, values in sections:
         rows += [[title, escape(key), escape(value)] for key, value in wording.flatten(values)]
-    blocks.append(_table(["", "What", "Value"], rows, numbers_from=3))
+    blocks.append(make_table(["", "What", "Value"], rows, numbers_from=3))
     # Indented, not fenced: whatever the command holds, it cannot end the block.
     return [*blocks, "Command:", "    " + " ".join(result.command.split())]

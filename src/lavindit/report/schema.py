@@ -3,75 +3,15 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 from lavindit.errors import LavinditError
 from lavindit.files import write_atomically
+from lavindit.report.figure import Figure
 from lavindit.report.records import Record, finite
 
-SCHEMA = 2
+SCHEMA = 3
 RESULT_NAME = "result.json"
-
-NEAREST_TARGET = "nearest_target"
-MEAN_TARGET = "mean_target"
-QUERY = "query"
-BASELINES = (NEAREST_TARGET, MEAN_TARGET, QUERY)
-
-CODEC = "codec"
-PCA_MIXTURE = "pca_mixture"
-PCA_OWN = "pca_own"
-
-
-@dataclass(frozen=True)
-class Figure(Record):
-    """One metric of one task, for the answer and for what it is compared with.
-
-    Numbers that are not finite count as not measured and become None.
-
-    Attributes:
-        metric: Key of the metric.
-        unit: Unit, "1" for none.
-        direction: "min" where smaller is better, "max" where larger is.
-        headline: The figure that the task is judged by first.
-        answer: Mean over the queries, and over the draws of context. In the test of a VAE: of the truth through it.
-        stderr: Standard error of `answer` over the queries.
-        baselines: Same metric for "nearest_target" (the target of the context pair whose input is nearest to
-            the query), "mean_target" (the mean of the context targets) and "query" (the query unchanged; only
-            where input and target are comparable). In the test of a VAE: "codec" (the truth through the codec and
-            back; left out where the picture is the truth), or for a modality "pca_mixture" and "pca_own", see
-            `ModalityResult`.
-        ceiling: Same metric for the truth through the VAE and back.
-        draw_std: Standard deviation of `answer` from one draw of context (and noise) to another; None for one draw.
-        std: Standard deviation over the samples; None where the figure is no mean over them, or it is not known.
-    """
-
-    metric: str
-    unit: str
-    direction: Literal["min", "max"]
-    headline: bool
-    answer: float | None
-    stderr: float | None = None
-    baselines: dict[str, float | None] = field(default_factory=dict)
-    ceiling: float | None = None
-    draw_std: float | None = None
-    std: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("answer", "stderr", "draw_std", "ceiling", "std"):
-            object.__setattr__(self, name, finite(getattr(self, name)))
-        object.__setattr__(self, "baselines", {key: finite(value) for key, value in self.baselines.items()})
-
-    def margin(self, baseline: str) -> float | None:
-        """By how much the answer is better than the baseline, in `unit`: negative when worse, None if unknown."""
-        other = self.baselines.get(baseline)
-        if self.answer is None or other is None:
-            return None
-        return self.answer - other if self.direction == "max" else other - self.answer
-
-    def beats(self, baseline: str) -> bool | None:
-        """Whether the answer is strictly better than the baseline; None if either is unknown."""
-        margin = self.margin(baseline)
-        return None if margin is None else margin > 0
 
 
 @dataclass(frozen=True)
@@ -108,7 +48,10 @@ class TaskResult(Record):
         figures: The metrics, exactly one of them the headline.
         strips: Examples.
         protocol: How the figures are measured.
-        draws: How often each query was asked, every time with another context.
+        draws: How often each query was asked, every time with another context and other noise.
+        sampling: How it was answered: solver, steps, guidance and so on, as `SamplingConfig` has them.
+        parameters: What the task makes its inputs with: sizes of kernels, streaks, holes.
+        constant: What the baseline "best_constant" shows, in words.
     """
 
     task: str
@@ -122,6 +65,9 @@ class TaskResult(Record):
     strips: list[Strip] = field(default_factory=list)
     protocol: str = ""
     draws: int = 1
+    sampling: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    constant: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seconds_per_query", finite(self.seconds_per_query))
@@ -229,17 +175,18 @@ class RunResult(Record):
         commit: Git hash of the code, "-dirty" if it was changed; None outside a checkout.
         machine: See `lavindit.report.machine.describe_machine`.
         model: Name, checkpoint, parameters and so on.
-        settings: Solver, steps, guidance and so on.
+        settings: Solver, steps, guidance and so on; of a benchmark also its `protocol`.
         data: Source, version, split and so on.
         created: When, ISO 8601.
         tasks: One result a task.
         applications: Answers on a person's own pictures.
         notes: What a reader must know besides; one sentence each.
         modalities: What the latent space costs, in the test of a VAE; empty in that of a J-DiT.
-        schema: Version of this format. 1 had no `modalities`, and figures no `std`.
+        schema: Version of this format. 1 had no `modalities`, and figures no `std`; 2 no `sampling`, `parameters` and
+            `constant` of a task.
     """
 
-    known_schemas: ClassVar[tuple[int, ...]] = (1, SCHEMA)
+    known_schemas: ClassVar[tuple[int, ...]] = (1, 2, SCHEMA)
 
     lavindit_version: str
     command: str
@@ -269,7 +216,7 @@ class RunResult(Record):
         """
         schema = data.get("schema") if isinstance(data, dict) else None
         if schema not in cls.known_schemas or isinstance(schema, bool):
-            known = " and ".join(map(str, cls.known_schemas))
+            known = f"{cls.known_schemas[0]} to {cls.known_schemas[-1]}"
             raise LavinditError(f"schema is {schema!r}, this version of lavindit reads schema {known}")
         return super().from_json({**data, "schema": SCHEMA})
 

@@ -1,4 +1,4 @@
-"""The result as a table in the terminal, one task a row of two lines, at most 100 columns."""
+"""The result as a table in the terminal, one task a row of three lines or four, at most 80 columns."""
 
 from rich import box
 from rich.console import Console
@@ -6,11 +6,13 @@ from rich.table import Table
 from rich.text import Text
 
 from lavindit.report import wording
+from lavindit.report.figure import BASELINES, Figure
 from lavindit.report.latent_cost import Table as PlainTable
 from lavindit.report.latent_cost import describe_latent_cost, tables_of
-from lavindit.report.schema import MEAN_TARGET, NEAREST_TARGET, QUERY, Figure, RunResult, TaskResult
+from lavindit.report.schema import RunResult, TaskResult
 
 NAME_WIDTH = 18
+HEADS = ("nearest\ntarget", "mean\ntarget", "best\nconst.", "query")  # of BASELINES, as narrow as their numbers
 
 
 def print_result(result: RunResult, console: Console | None = None) -> None:
@@ -57,9 +59,9 @@ def _print_tasks(result: RunResult, console: Console) -> None:
     if result.tasks:
         console.print(
             Text(
-                "↑ higher is better, ↓ lower is better. Second line: ± standard error over queries; by how much the "
-                "answer is better (+) or worse (-) than the baseline. In brackets: standard deviation over draws of "
-                "context.",
+                "↑ higher is better, ↓ lower is better. Below the answer: ± standard error over queries, [standard "
+                "deviation over draws of context and noise]. Below a baseline: by how much the answer is better (+) or "
+                "worse (-). Below a task: queries, seconds for each.",
                 style="dim",
             )
         )
@@ -67,9 +69,9 @@ def _print_tasks(result: RunResult, console: Console) -> None:
 
 def render_table(result: RunResult) -> Table:
     """The table alone."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0), pad_edge=False)
     table.add_column("task", overflow="fold", min_width=NAME_WIDTH, max_width=28)
-    for name in ("answer", "nearest\ntarget", "mean\ntarget", "query", "ceiling", "n", "s/query"):
+    for name in ("answer", *HEADS, "ceiling"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("beats\nboth", no_wrap=True)
     for index, task in enumerate(result.tasks):
@@ -79,17 +81,16 @@ def render_table(result: RunResult) -> Table:
 
 def _row(task: TaskResult) -> list[Text]:
     figure = task.headline
-    held_out = " · held out" if task.held_out else ""
+    cost = f"n {task.n} · {wording.format_seconds(task.seconds_per_query)} s"
+    notes = [wording.format_metric(figure), cost, *(["held out"] if task.held_out else [])]
     return [
-        _stack(Text(_broken(task.task), style="bold"), Text(wording.format_metric(figure) + held_out, style="dim")),
+        _stack(Text(_broken(task.task), style="bold"), *(Text(note, style="dim") for note in notes)),
         _stack(
             Text(wording.format_number(figure.answer), style="bold"),
-            Text(f"{wording.format_error(figure)} {wording.format_spread(figure)}".strip(), style="dim"),
+            *(Text(text, style="dim") for text in (wording.format_error(figure), wording.format_spread(figure))),
         ),
-        *(_baseline(figure, name) for name in (NEAREST_TARGET, MEAN_TARGET, QUERY)),
+        *(_baseline(figure, name) for name in BASELINES),
         Text(wording.format_ceiling(figure)),
-        Text(str(task.n)),
-        Text(wording.format_seconds(task.seconds_per_query)),
         _mark(task),
     ]
 
@@ -121,5 +122,5 @@ def _mark(task: TaskResult) -> Text:
     return _stack(Text("✗ no", style="red"), Text(missing, style="red"))
 
 
-def _stack(first: Text, second: Text) -> Text:
-    return Text("\n").join([first, second]) if second.plain else first
+def _stack(first: Text, *others: Text) -> Text:
+    return Text("\n").join([first, *(text for text in others if text.plain)])

@@ -1,13 +1,32 @@
 """Numbers and verdicts in words: what the terminal, the Markdown and the HTML page say alike."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from lavindit.report.schema import MEAN_TARGET, NEAREST_TARGET, QUERY, Figure, RunResult, TaskResult
+from lavindit.report.figure import (
+    BASELINES,
+    BEST_CONSTANT,
+    FURTHER_BASELINES,
+    MEAN_FILL,
+    MEAN_TARGET,
+    NEAREST_TARGET,
+    QUERY,
+    QUERY_VAE,
+    Figure,
+)
+from lavindit.report.schema import RunResult, TaskResult
 
 Verdict = Literal["both", "one", "none", "unknown"]
 
 RIVALS = (NEAREST_TARGET, MEAN_TARGET)
-BASELINE_NAMES = {NEAREST_TARGET: "nearest target", MEAN_TARGET: "mean target", QUERY: "unchanged query"}
+BASELINE_NAMES = {
+    NEAREST_TARGET: "nearest target",
+    MEAN_TARGET: "mean target",
+    BEST_CONSTANT: "best constant",
+    QUERY: "unchanged query",
+    QUERY_VAE: "query through the VAE",
+    MEAN_FILL: "mean fill",
+}
 VERDICT_NAMES: dict[Verdict, str] = {
     "both": "beats both",
     "one": "beats one of two",
@@ -19,10 +38,25 @@ LEGEND = {
     "standard deviation from one draw of context and noise to another.",
     "Nearest target": "copies the target of the context pair whose input is nearest to the query.",
     "Mean target": "the mean of the context targets.",
+    "Best constant": "one fixed picture for all queries: black, white, mid-gray, the mean colour of training targets, "
+    "or the mean or the median of each of their pixels; whichever scores best on these targets.",
     "Unchanged query": "gives the query back as it is; only where input and target are comparable.",
+    "Query through the VAE": "the unchanged query, encoded and decoded.",
+    "Mean fill": "the query, with the mean colour of what is visible in place of what is hidden.",
     "Ceiling": "the truth through the VAE and back: what a perfect transformer would score.",
     "Held out": "the model was never trained on this task.",
 }
+
+
+def columns_of(figures: Sequence[Figure]) -> list[str]:
+    """The baselines that a table of figures shows: those of every test, and what else these are compared with."""
+    return [*BASELINES, *(name for name in FURTHER_BASELINES if any(name in f.baselines for f in figures))]
+
+
+def title_of(baseline: str) -> str:
+    """The head of a baseline's column."""
+    name = BASELINE_NAMES.get(baseline, baseline)
+    return name[:1].upper() + name[1:]
 
 
 def format_number(value: float | None, sign: bool = False, like: float | None = None) -> str:
@@ -169,11 +203,34 @@ def describe_verdict(result: TaskResult) -> str:
         "unknown": "Not all baselines are known",
     }[judge(result)]
     text = f"{opening}: {compare(figure, NEAREST_TARGET)}, {compare(figure, MEAN_TARGET)}."
-    if figure.baselines.get(QUERY) is not None:
-        text += f" Against leaving the query as it is: {compare(figure, QUERY)}."
+    others = [name for name in columns_of([figure]) if name not in RIVALS and figure.baselines.get(name) is not None]
+    if others:
+        text += f" Also {'; '.join(compare(figure, name) for name in others)}."
     if is_limited(figure):
         text += " The ceiling is no better than an answer or a baseline: the VAE limits this task, not the transformer."
     return text
+
+
+def describe_making(result: TaskResult) -> str:
+    """How the answers were sampled, and what the best constant is; "" where the result does not say."""
+    sampling, parts = result.sampling, []
+    if sampling:
+        parts.append(f"Answered in {describe_sampling(sampling)}.")
+    if result.constant:
+        parts.append(f"Best constant: {result.constant}.")
+    return " ".join(parts)
+
+
+def describe_sampling(sampling: Mapping[str, Any]) -> str:
+    """Solver, steps and whatever differs from the plainest choice, e.g. "8 steps (euler), guidance 2.5"."""
+    steps, times = sampling.get("steps"), sampling.get("times") or []
+    text = f"{steps} {'step' if steps == 1 else 'steps'} ({sampling.get('solver')})"
+    if times:
+        text += f" at {', '.join(f'{time:.3g}' for time in times)}"
+    plainest = {"guidance": 1, "posterior": "mean", "start": "noise"}
+    plainest |= {} if times else {"grid": "uniform", "shift": 1}
+    said = {name: sampling.get(name, usual) for name, usual in plainest.items()}
+    return ", ".join([text, *(f"{name} {format_value(v)}" for name, v in said.items() if v != plainest[name])])
 
 
 def is_limited(figure: Figure) -> bool:
@@ -207,6 +264,9 @@ def describe_run(result: RunResult) -> str:
     uncertain = sum(is_uncertain(task) for task in result.tasks)
     if uncertain:
         text += f" On {uncertain} of them one is beaten by less than two standard errors, which may be chance."
+    against_constant = [win for task in result.tasks if (win := task.beats(BEST_CONSTANT)) is not None]
+    if against_constant:
+        text += f" They beat the best constant on {count(against_constant)} tasks."
     against_query = [win for task in result.tasks if (win := task.beats(QUERY)) is not None]
     if against_query:
         text += f" They beat the unchanged query on {count(against_query)} tasks where the two are comparable."

@@ -1,9 +1,9 @@
 """The Task contract: everything the framework asks of a task, in one class."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -54,6 +54,10 @@ class Task(ABC):
         held_out: Never trained on; only evaluated.
         restores: Input and target are pictures of the same thing, so the unchanged query is an answer to
             compare with.
+        baselines: What a test compares it with besides what it compares all tasks with: "query_vae", the query through
+            the VAE and back, and "mean_fill", what is hidden in the query filled with the mean of what is not.
+        parameters: Sizes and ranges that its inputs are made with, for the report; the code that makes them states them
+            (`lavindit.data.degradations.parameters_of`).
         context: How its pairs are chosen in a test where nothing else is asked for; see `lavindit.task.context`.
         protocol: How the figures are measured, for the task's page.
         citation: Where the task or the protocol comes from.
@@ -68,6 +72,8 @@ class Task(ABC):
     columns: ClassVar[tuple[Column, ...]]
     held_out: ClassVar[bool] = False
     restores: ClassVar[bool] = False
+    baselines: ClassVar[tuple[str, ...]] = ()
+    parameters: ClassVar[Mapping[str, Any]] = {}
     context: ClassVar[str] = "random"
     protocol: ClassVar[str] = ""
     citation: ClassVar[str] = ""

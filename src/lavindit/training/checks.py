@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.distributed.tensor import DTensor
 
 from lavindit.errors import LavinditError
 from lavindit.files import write_atomically
+from lavindit.task import all_tasks
 from lavindit.types import EpisodeBatch, LatentBatch
 
 
@@ -55,14 +57,24 @@ def check_loss_weights(weights: Mapping[str, float]) -> None:
             raise LavinditError(f"loss_weights: {name} has weight {weight}; weights are numbers of 0 or more")
 
 
-def save_batch(batch: EpisodeBatch | LatentBatch | None, run: Path, step: int, rank: int) -> Path:
+def check_task_names(weights: Mapping[str, float], named: Collection[str]) -> None:
+    """Refuse weights of tasks that nobody knows, which are slips; registered ones may be named without being trained.
+
+    Raises:
+        LavinditError: There is no such task.
+    """
+    for name in sorted(set(weights) - set(named) - set(all_tasks())):
+        near = get_close_matches(name, {*named, *all_tasks()}, n=1)
+        raise LavinditError(f"loss_weights: no task {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+
+
+def save_batch(batch: EpisodeBatch | LatentBatch, run: Path, step: int, rank: int) -> Path:
     """Write a batch to RUN/not_finite, for a person to look at: its tensors, and the names of its samples.
 
     Raises:
         LavinditError: The folder cannot be written.
     """
     path = run / "not_finite" / f"step_{step}_process_{rank}.safetensors"
-    assert batch is not None
     pictures = batch.mean if isinstance(batch, LatentBatch) else batch
     tensors = {"inputs": pictures.inputs, "targets": pictures.targets}
     names = {"tasks": json.dumps(batch.tasks), "sample_ids": json.dumps(batch.sample_ids)}

@@ -1,8 +1,8 @@
 """Training and test of the J-DiT in the latent space of a frozen VAE."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import cast
+from typing import Any, cast
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from lavindit.data.latents import LatentsConfig
 from lavindit.flow import seed_from
+from lavindit.inference.presets import settle
 from lavindit.inference.sampler import Posterior, SamplingConfig, answer_batch, encode_batch
 from lavindit.models import STVAE, JDiT, JDiTConfig, ModelBundle, load_engine_model, load_model
 from lavindit.training.base import TrainedModule
-from lavindit.training.checks import check_loss_weights, check_start
+from lavindit.training.checks import check_loss_weights, check_start, check_task_names
 from lavindit.training.latents import check_vae, latent_sizes, latents_of
 from lavindit.training.results import TestRecorder
 from lavindit.training.targets import Drops, NoisyTargets, Which
@@ -42,6 +43,8 @@ class DiTModule(TrainedModule):
             than those of edges, and so do their losses.
         time_shift: Shift of the training times.
         sampling: How validation and test sample.
+        task_sampling: What differs from it in the test of single tasks, by name; None: what the model directory in
+            `init_from` says of them, where that model is what is tested.
         warmup_steps: Steps of linear warm-up.
         decay_share: Share of the run over which the learning rate falls to zero.
         ema_decay: Decay of the weight average.
@@ -71,6 +74,7 @@ class DiTModule(TrainedModule):
         loss_weights: dict[str, float] | None = None,
         time_shift: float = 1.0,
         sampling: SamplingConfig = SamplingConfig(),  # noqa: B008 - frozen
+        task_sampling: dict[str, dict[str, Any]] | None = None,
         warmup_steps: int = 50,
         decay_share: float = 0.4,
         ema_decay: float = 0.995,
@@ -88,13 +92,15 @@ class DiTModule(TrainedModule):
         self.loss_weights = loss_weights or {}
         check_loss_weights(self.loss_weights)
         self.vae_path, self.network_config, self.drop_pairs = vae, network, drop_pairs
-        self.sampling, self.strips = sampling, strips
+        self.sampling, self.task_sampling, self.strips = sampling, task_sampling, strips
         self.init_from, self.vae_chunk = init_from, vae_chunk
         self.posterior: Posterior = posterior
         self.checkpoint_blocks, self.compile_blocks = checkpoint_blocks, compile_blocks
         self.recorder: TestRecorder | None = None
         # Out of the module's sight: it is neither trained nor sharded nor stored with a checkpoint.
         self._vae: tuple[STVAE, ...] = ()
+        # The task sampling of `init_from`, until training changes the weights.
+        self._started_with: Mapping[str, Any] = {}
 
     def build_network(self) -> JDiT:
         """A J-DiT with new weights, or with those of `init_from`."""
@@ -105,6 +111,7 @@ class DiTModule(TrainedModule):
             network.load_state_dict(start.state_dict())
             # Who is tested without a checkpoint is this model; one that is loaded later says its own.
             self.trained_tasks, self.trained_steps = info.get("tasks"), int(info.get("steps", 0))
+            self._started_with = info.get("task_sampling", {})
         return network
 
     def build_empty(self) -> JDiT:
@@ -123,7 +130,13 @@ class DiTModule(TrainedModule):
         """VAE and J-DiT."""
         assert isinstance(network, JDiT)
         info = self.training_info() | {"sampling": asdict(self.sampling), "targets": self.targets.which}
+        info |= {"task_sampling": self.task_sampling} if self.task_sampling else {}
         return ModelBundle(self.frozen_vae(), network, info)
+
+    def training_info(self) -> dict[str, Any]:
+        """Where the exported weights come from, and how many pairs they have been shown at most."""
+        data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        return super().training_info() | {"max_pairs": data.pairs[1]}
 
     def configure_model(self) -> None:
         """Find the VAE before any work is done, then build the networks."""
@@ -134,6 +147,28 @@ class DiTModule(TrainedModule):
         if self.compile_blocks:
             for block in cast(JDiT, self.network).blocks:
                 block.compile(dynamic=False)  # a few shapes, each with code of its own: images, clips, images to clips
+
+    def on_fit_start(self) -> None:
+        """What a model directory says of its sampling is of weights that are now changed; weights must be of tasks."""
+        super().on_fit_start()
+        self._started_with = {}
+        data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        check_task_names(self.loss_weights, {task.name for task in data.tasks})
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Likewise of those of a checkpoint."""
+        super().on_load_checkpoint(checkpoint)
+        self._started_with = {}
+
+    def sampling_of(self, task: str) -> SamplingConfig:
+        """How a task is answered in test and prediction.
+
+        Raises:
+            LavinditError: What is said of it makes no sense.
+        """
+        own = self._started_with if self.task_sampling is None else self.task_sampling
+        said = {"sampling": asdict(self.sampling), "task_sampling": own}
+        return settle(said, seed=self.sampling.seed, task=task).sampling
 
     def check_latents(self, folder: str, config: LatentsConfig) -> None:
         """Refuse stored latents that this training cannot start from.
@@ -171,18 +206,16 @@ class DiTModule(TrainedModule):
     def on_test_start(self) -> None:
         """Prepare the records of the test."""
         super().on_test_start()
-        self.recorder = TestRecorder(self, asdict(self.sampling), self.strips)
+        data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        samplings = {task.name: self.sampling_of(task.name) for task in data.tasks}
+        self.recorder = TestRecorder(self, asdict(self.sampling), samplings, self.strips)
 
     def test_step(self, batch: EpisodeBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Answer a batch and score it."""
         assert self.recorder is not None
-        vae = self.frozen_vae()
         with self.recorder.clock() as clock:
-            answers = answer_batch(vae, self.averaged(), batch, self.sampling, self.vae_chunk)
-        rebuilt = None
-        if batch.episodes[0].draw == 0:  # a batch is of one draw, and the ceiling is the same in all of them
-            rebuilt = vae.to_pictures(vae.to_latent(batch.targets[:, -1], chunk=self.vae_chunk), self.vae_chunk)
-        self.recorder.record(batch, answers, rebuilt, clock.seconds)
+            answers = self._answer(batch)
+        self.recorder.record(batch, answers, clock.seconds, self._rebuild)
 
     def on_test_end(self) -> None:
         """Write the result."""
@@ -192,7 +225,16 @@ class DiTModule(TrainedModule):
 
     def predict_step(self, batch: EpisodeBatch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Answers of a batch as pictures [B, 3, T, H, W]."""
-        return answer_batch(self.frozen_vae(), self.averaged(), batch, self.sampling, self.vae_chunk)
+        return self._answer(batch)
+
+    def _answer(self, batch: EpisodeBatch) -> Tensor:
+        config = self.sampling_of(batch.tasks[0])  # a batch of a test is of one task
+        return answer_batch(self.frozen_vae(), self.averaged(), batch, config, self.vae_chunk)
+
+    def _rebuild(self, pictures: Tensor) -> Tensor:
+        """Pictures [B, 3, T, H, W] through the VAE and back."""
+        vae = self.frozen_vae()
+        return vae.to_pictures(vae.to_latent(pictures, chunk=self.vae_chunk), self.vae_chunk)
 
     @torch.no_grad()
     def _encode(self, batch: EpisodeBatch | LatentBatch, seed: int) -> LatentEpisode:

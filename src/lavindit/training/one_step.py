@@ -75,6 +75,7 @@ class OneStepModule(DiTModule):
             drop_pairs=0.0,
             time_shift=1.0,
             sampling=sampling,
+            task_sampling={},
             init_from=init_from,
             **others,
         )

@@ -1,10 +1,11 @@
 """What a test run leaves behind: scores of every task, pictures, and the facts needed to repeat it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,11 @@ from torch import Tensor
 
 from lavindit import __version__
 from lavindit.data.world import WORLD_VERSION
+from lavindit.inference.baselines import best_constant
+from lavindit.inference.sampler import SamplingConfig
 from lavindit.inference.scorer import TaskScorer
 from lavindit.report import current_command, current_commit, describe_machine
+from lavindit.report.figure import QUERY_VAE
 from lavindit.report.schema import RESULT_NAME, RunResult, TaskResult, write_result
 from lavindit.task import Task
 from lavindit.types import EpisodeBatch
@@ -34,18 +38,30 @@ class TestRecorder:
 
     Args:
         module: The module under test, attached to its trainer.
-        settings: How answers were made, for the result.
+        settings: How answers were made where a task has no sampling of its own, for the result.
+        samplings: How each task was answered.
         strips: Episodes a task whose pictures are kept.
     """
 
     __test__ = False
 
-    def __init__(self, module: "TrainedModule", settings: dict[str, Any], strips: int = 3) -> None:
-        self.module, self.settings, self.strips = module, settings, strips
+    def __init__(
+        self,
+        module: "TrainedModule",
+        settings: dict[str, Any],
+        samplings: Mapping[str, SamplingConfig],
+        strips: int = 3,
+    ) -> None:
+        self.module, self.settings, self.samplings, self.strips = module, settings, samplings, strips
         self.data: Any = module.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         self.run = Path(module.trainer.default_root_dir)
         self.scorers: dict[str, TaskScorer] = {
-            task.name: TaskScorer(task, draws=self.data.context_draws, held_out=is_held_out(module, task))
+            task.name: TaskScorer(
+                task,
+                draws=self.data.context_draws,
+                held_out=is_held_out(module, task),
+                find_constant=partial(best_constant, task, self.data.source, self.data.seed),
+            )
             for task in self.data.tasks
         }
 
@@ -56,22 +72,38 @@ class TestRecorder:
         yield clock
         clock.seconds = time.perf_counter() - start
 
-    def record(self, batch: EpisodeBatch, answers: Tensor, rebuilt: Tensor | None, seconds: float) -> None:
-        """Score a batch: answers and reconstructed targets [B, 3, T, H, W]."""
+    def record(self, batch: EpisodeBatch, answers: Tensor, seconds: float, rebuild: Callable[[Tensor], Tensor]) -> None:
+        """Score a batch.
+
+        Args:
+            batch: Of one task and one draw.
+            answers: Pictures [B, 3, T, H, W].
+            seconds: Time they took.
+            rebuild: Takes pictures [B, 3, T, H, W] through the VAE and back.
+        """
+        scorer = self.scorers[batch.tasks[0]]
+        truths = queries = None
+        if batch.episodes[0].draw == 0:  # query and truth are the same in all draws
+            truths = rebuild(batch.targets[:, -1]).float().cpu()
+            queries = rebuild(batch.inputs[:, -1]).float().cpu() if QUERY_VAE in scorer.task.baselines else None
         for place, episode in enumerate(batch.episodes):
-            scorer = self.scorers[episode.task]
-            truth = None if rebuilt is None else rebuilt[place].float().cpu()
             answer = answers[place].float().cpu()
-            scorer.update(episode, answer, truth, seconds / len(batch))
+            truth, query = (None if part is None else part[place] for part in (truths, queries))
+            scorer.update(episode, answer, truth, seconds / len(batch), query)
             if episode.number < self.strips and episode.draw == 0 and self.module.global_rank == 0:
                 scorer.add_strip(episode, answer, self.run)
 
+    def result(self) -> RunResult | None:
+        """What was found; every process takes part in reducing the metrics, the first one has the result."""
+        found = [(name, scorer.result()) for name, scorer in self.scorers.items()]
+        tasks = [replace(result, sampling=asdict(self.samplings[name])) for name, result in found]
+        return describe_test(self.module, self.settings, tasks) if self.module.global_rank == 0 else None
+
     def write(self) -> None:
-        """Write result.json; every process takes part in reducing the metrics, the first one writes."""
-        tasks = [scorer.result() for scorer in self.scorers.values()]
-        if self.module.global_rank != 0:
-            return
-        write_result(describe_test(self.module, self.settings, tasks), self.run / RESULT_NAME)
+        """Write result.json."""
+        result = self.result()
+        if result is not None:
+            write_result(result, self.run / RESULT_NAME)
 
 
 def is_held_out(module: "TrainedModule", task: Task) -> bool:

@@ -11,7 +11,8 @@ from lavindit.metrics import InstanceQualityMetric, JoinedMetric, PictureMetric,
 from lavindit.metrics.functional.pictures import psnr_db
 from lavindit.metrics.networks import available
 from lavindit.pictures import save_picture
-from lavindit.report.schema import CODEC, PCA_MIXTURE, PCA_OWN, Figure, ModalityResult, Reconstruction, TaskResult
+from lavindit.report.figure import CODEC, PCA_MIXTURE, PCA_OWN, Figure
+from lavindit.report.schema import ModalityResult, Reconstruction, TaskResult
 from lavindit.task import Column, InstanceTask, Task
 from lavindit.training.vae_pictures import Kind
 from lavindit.types import Episode

@@ -8,6 +8,7 @@ from lavindit.data.degradations.erasures import grayscale, square_hole
 from lavindit.data.degradations.filters import REFERENCE_SIDE, gaussian_blur
 from lavindit.data.degradations.glass import glass_blur
 from lavindit.data.degradations.motion import average_frames, camera_path, motion_blur, path_kernel
+from lavindit.data.degradations.parameters import parameters_of
 from lavindit.data.degradations.rain import rain
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "glass_blur",
     "grayscale",
     "motion_blur",
+    "parameters_of",
     "path_kernel",
     "rain",
     "square_hole",
