@@ -21,16 +21,14 @@ next call goes on from there (`starts` counts the calls). --quick tries everythi
 """
 
 import argparse
-import json
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from cells import Cells, run_script
 from latency_clock import Call, lap, peak_of, time_in_turn
-from latency_report import draw, find_targets, list_tables
+from latency_report import find_targets, list_tables, plot
 from latency_ways import (
     GUIDANCE,
     READ_ONCE,
@@ -54,8 +52,7 @@ from torch import Tensor
 
 from lavindit.files import write_atomically
 from lavindit.flow import solve, uniform_grid
-from lavindit.inference.engine import PIXELS_A_PASS
-from lavindit.inference.sampler import ReadPairs, SamplingConfig, null_context, sample_queries
+from lavindit.inference.sampler import PIXELS_A_PASS, ReadPairs, SamplingConfig, null_context, sample_queries
 from lavindit.inference.serving import compile_step
 from lavindit.models import STVAE, JDiT
 from lavindit.report import file_benchmark
@@ -67,40 +64,6 @@ BATCHES = (1, 4, 16)
 FULL = {"sizes": ("nano", "0.1b"), "pairs": (1, 2, 4, 8, 16), "asked": ("0.1b", 256, 8, 20)}
 QUICK = {"sizes": ("nano",), "pairs": (1, 16), "asked": ("nano", 64, 16, 4)}
 Figures = dict[str, Any]
-
-
-class Progress:
-    """Rows that are measured, kept beside the result until all of them are.
-
-    Args:
-        out: The result's file; None keeps nothing.
-        settings: What the rows depend on; those of other settings are forgotten.
-    """
-
-    def __init__(self, out: Path | None, settings: Figures) -> None:
-        self.path = out.with_suffix(".partial.json") if out is not None else None
-        self.state: Figures = {"settings": json.loads(json.dumps(settings)), "starts": 0, "rows": {}}
-        if self.path is not None and self.path.exists():
-            found = json.loads(self.path.read_text())
-            if found["settings"] == self.state["settings"]:
-                self.state = found
-        self.state["starts"] += 1
-
-    def row(self, name: str, measure: Callable[[], Figures]) -> Figures:
-        """A row that is there, or is measured now."""
-        rows = self.state["rows"]
-        if name not in rows:
-            start = time.perf_counter()
-            rows[name] = measure()
-            print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
-            if self.path is not None:
-                write_atomically(self.path, json.dumps(self.state).encode())
-        return rows[name]
-
-    def forget(self) -> None:
-        """Remove what was kept."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
 
 
 def measure_cell(networks: dict[str, JDiT], px: int, pairs: int, device: str) -> Figures:
@@ -212,7 +175,7 @@ def measure_memory(networks: dict[str, JDiT], asked: tuple[str, int, int, int], 
     return {"measured_mib": measured, "planned_mib": planned, "n": 1}
 
 
-def measure(progress: Progress, plan: Figures, device: str, released_rounds: int, compiled: bool) -> Figures:
+def measure(progress: Cells, plan: Figures, device: str, released_rounds: int, compiled: bool) -> Figures:
     """All rows."""
     sizes, resolutions, asked = plan["sizes"], plan["resolutions"], plan["asked"]
     found: Figures = {"cells": [], "batches": []}
@@ -255,17 +218,17 @@ def main() -> None:
     resolutions = (64,) if chosen.quick else (128, 256, 512) if chosen.device == "cuda" else (128, 256)
     plan = (QUICK if chosen.quick else FULL) | {"resolutions": resolutions}
     settings = plan | {"threads": torch.get_num_threads(), "device": chosen.device}
-    progress = Progress(chosen.out, settings)
+    progress = Cells(chosen.out, settings)
     figures = measure(progress, plan, chosen.device, chosen.released_rounds, not chosen.no_compile)
     targets = find_targets(figures, plan["asked"])
     networks = {size: read_network(f"jdit_{size}") for size in plan["sizes"]}
-    fields = settings | {"starts": progress.state["starts"], "networks": networks, "targets": targets}
+    fields = settings | progress.made | {"networks": networks, "targets": targets}
     file_benchmark(chosen.out, SEED, fields | {"n": "beside each figure", "figures": figures})
     print(list_tables(figures, targets))
     if chosen.plot:
-        write_atomically(chosen.plot, draw(figures["cells"], plan["asked"]).encode())
+        write_atomically(chosen.plot, plot(figures["cells"], plan["asked"]).encode())
     progress.forget()
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

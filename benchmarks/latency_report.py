@@ -1,7 +1,8 @@
 """What `latency.py` measured, beside what was asked of it: targets, tables and the plot."""
 
-from math import floor, log2, log10
 from typing import Any
+
+from drawing import Panel, draw
 
 Asked = tuple[str, int, int, int]
 """Size, resolution, pairs and steps of whole queries."""
@@ -117,35 +118,11 @@ def _table(title: str, pairs: list[int], rows: dict[str, list[float]]) -> list[s
     return lines + [f"| {name} | {' | '.join(f'{x:.3g}' for x in values)} |" for name, values in rows.items()]
 
 
-def draw(cells: list[Row], asked: Asked) -> str:
+def plot(cells: list[Row], asked: Asked) -> str:
     """Seconds a query by pairs, both axes logarithmic, as SVG: the size, resolution and steps of whole queries."""
     size, px, _, steps = asked
-    rows = sorted((c for c in cells if (c["size"], c["resolution"]) == (size, px)), key=lambda c: c["pairs"])
+    rows = [c for c in cells if (c["size"], c["resolution"]) == (size, px)]
     lines = {way: [(c["pairs"], c["query_s"][str(steps)][way]) for c in rows] for way in SHOWN}
-    values = [s for line in lines.values() for _, s in line]
-    low, high = 10.0 ** floor(log10(min(values))), max(values) * 1.2
-    widest = max(1.0, log2(rows[-1]["pairs"]) - log2(rows[0]["pairs"]))
-
-    def place(pairs: int, seconds: float) -> tuple[float, float]:
-        x = 60 + 400 * (log2(pairs) - log2(rows[0]["pairs"])) / widest
-        return x, 330 - 290 * (log10(seconds) - log10(low)) / (log10(high) - log10(low))
-
-    parts = [f'<text x="60" y="20">{size}, {px} px, {steps} steps: seconds of the transformer a query</text>']
-    tick = low
-    while tick <= high:
-        y = place(rows[0]["pairs"], tick)[1]
-        parts.append(f'<path d="M60 {y:.1f}H460" stroke="#ddd"/><text x="52" y="{y + 4:.1f}" text-anchor="end">')
-        parts.append(f"{tick:g}</text>")
-        tick *= 10
-    for row in rows:
-        parts.append(f'<text x="{place(row["pairs"], low)[0]:.1f}" y="350" text-anchor="middle">{row["pairs"]}</text>')
-    parts.append('<text x="260" y="370" text-anchor="middle">pairs</text>')
-    for number, ((way, line), colour) in enumerate(zip(lines.items(), COLOURS, strict=True)):
-        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in line))
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts.append(f'<text x="475" y="{60 + 22 * number}" fill="{colour}">{way}</text>')
-    style = 'font-family="sans-serif" font-size="13"'
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 680 385" {style}>'
-        f'<rect width="680" height="385" fill="#fff"/>{"".join(parts)}</svg>\n'
-    )
+    title = f"{size}, {px} px, {steps} steps"
+    panel = Panel(title, lines, "pairs", "seconds of the transformer a query", log_x=True, log_y=True)
+    return draw([panel], colours=dict(zip(SHOWN, COLOURS, strict=True)))

@@ -1,0 +1,107 @@
+"""Quality by context length: the headline of every task with 1 to 8 pairs, beside the baselines that use them, too.
+
+    python benchmarks/context_length.py --model runs/nano --out benchmarks/results/context_length.json \
+        --plot benchmarks/results/context_length.svg
+
+The queries are the first of the test's; a query is asked `--draws` times, each time with another context and other
+noise. The pairs of a shorter context are the first of the longer one's, and the noise is the same for all lengths. A
+task is a cell: a study that was interrupted goes on after the last task that is done.
+
+Counted are the tasks whose headline with the most pairs is better than with the fewest, and among them those where the
+gain is more than its standard error (that of two independent figures: queries are shared, so it is on the safe side).
+"""
+
+import argparse
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cells import Cells, Row, run_script
+from studies import gain, headlines, make_protocol, panel_of, parameters_of
+
+# isort: split
+import torch
+
+from drawing import draw
+from lavindit.cli.tools import find_device
+from lavindit.files import write_atomically
+from lavindit.inference import load
+from lavindit.inference.prompt_file import fingerprint
+from lavindit.report import file_benchmark
+from lavindit.report.figure import MEAN_TARGET, NEAREST_TARGET
+from lavindit.task import get_task
+from lavindit.training.protocols import built_in_tasks
+
+
+def rise(rows: Mapping[str, Row]) -> Row:
+    """What the most pairs are worth beside the fewest, in the unit of the headline; above 0 is better."""
+    counts = sorted(rows, key=int)
+    least, most = rows[counts[0]], rows[counts[-1]]
+    found = gain(most, least["answer"])
+    errors = (least["stderr"], most["stderr"])
+    error = None if None in errors else math.hypot(*errors)
+    return {
+        "from": int(counts[0]), "to": int(counts[-1]), "gain": found, "stderr": error,
+        "rises": found is not None and found > 0,
+        "beyond_stderr": found is not None and error is not None and found > error,
+    }  # fmt: skip
+
+
+def summary(tasks: Mapping[str, Row]) -> Row:
+    """On how many tasks quality rises."""
+    rises = [row["rise"] for row in tasks.values()]
+    return {
+        "tasks": len(rises),
+        "rising": sum(row["rises"] for row in rises),
+        "rising_beyond_stderr": sum(row["beyond_stderr"] for row in rises),
+        "not_rising": sorted(name for name, row in tasks.items() if not row["rise"]["rises"]),
+    }
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="released model, run folder or model directory")
+    parser.add_argument("--tasks", nargs="+", help="default: all built-in tasks")
+    parser.add_argument("--pairs", nargs="+", type=int, default=list(range(1, 9)))
+    parser.add_argument("--queries", type=int, default=64, help="of a task of images")
+    parser.add_argument("--clips", type=int, default=16, help="queries of a task of clips")
+    parser.add_argument("--draws", type=int, default=3, help="contexts a query")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg")
+    parser.add_argument("--out", type=Path)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure what is missing, file, draw."""
+    chosen = parse(arguments)
+    if chosen.threads:
+        torch.set_num_threads(chosen.threads)
+    engine = load(chosen.model, find_device(chosen.device))
+    protocol = make_protocol(chosen.queries, chosen.clips, chosen.draws, chosen.seed)
+    asked = ("pairs", "queries", "clips", "draws", "seed")
+    settings = {name: getattr(chosen, name) for name in asked} | {"model": fingerprint(engine)}
+    cells, tasks = Cells(chosen.out, settings), [get_task(name) for name in chosen.tasks or built_in_tasks()]
+    trained = engine.info.get("tasks")
+    rows: dict[str, Any] = {}
+    for task in tasks:
+        found = cells.row(task.name, lambda task=task: headlines(engine, [task], protocol, chosen.pairs)[task.name])
+        known = None if trained is None else task.name in trained
+        rows[task.name] = {"trained": known, "pairs": found, "rise": rise(found)}
+    figures = {"summary": summary(rows), "tasks": rows}
+    about = {"model": {"name": chosen.model, "fingerprint": fingerprint(engine), "parameters": parameters_of(engine),
+        "tasks": trained, "steps": engine.info.get("steps"), "max_pairs": engine.info.get("max_pairs")}}  # fmt: skip
+    n = {"queries of a task of images": chosen.queries, "of clips": chosen.clips}
+    file_benchmark(chosen.out, chosen.seed, settings | about | cells.made | {"n": n, "figures": figures})
+    if chosen.plot:
+        panels = [panel_of(name, {"model": row["pairs"]}, (NEAREST_TARGET, MEAN_TARGET)) for name, row in rows.items()]
+        write_atomically(chosen.plot, draw(panels, 4).encode())
+    cells.forget()
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,107 @@
+"""The sections of docs/results.md: what each says, which table it has, and what it does not show."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from results_tables import (
+    Data,
+    autoregressive,
+    autoregressive_latency,
+    context_length,
+    draw_autoregressive_latency,
+    draw_steps,
+    latency,
+    model_size,
+    released,
+    specialists,
+    steps,
+    unseen_task,
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """One result on the page.
+
+    Attributes:
+        title: Heading.
+        stem: Name of the JSON file without its suffix; its plot has the same.
+        command: What makes it, in short.
+        says: What was compared.
+        render: Tables and sentences of a result.
+        limits: What it does not show.
+        draw: The plot as SVG, where the script that makes the result draws none.
+    """
+
+    title: str
+    stem: str
+    command: str
+    says: str
+    render: Callable[[Data], list[str]]
+    limits: str
+    draw: Callable[[Data], str] | None = None
+
+
+SECTIONS = (
+    Section(
+        "The released model", "nano", "lavindit benchmark full --model nano --out RUN` and a copy of `RUN/result.json",
+        "Every task on scenes that no training has seen, one set of weights, the pairs being all that says what is "
+        "asked.", released,
+        "How it does on photographs, or on anything else than the embedded world; and one training is one seed.",
+    ),
+    Section(
+        "Beside an autoregressive model", "autoregressive", "python benchmarks/autoregressive_baseline.py",
+        "The way of large vision models (LVM): tokens of a codebook, a decoder that continues visual sentences. Same "
+        "mixture, equal parameters, equal training time, the same queries, pairs and metrics.", autoregressive,
+        "How the two compare after longer training, at larger size or on clips, which the baseline here does not "
+        "answer. It is our own baseline at nano size, not the published model.", None,
+    ),
+    Section(
+        "Seconds a query, beside the autoregressive model", "autoregressive_latency",
+        "python benchmarks/autoregressive_baseline.py --latency",
+        "Seconds from picture to picture, by resolution and pairs. \"cached\": the pairs were read before, for all "
+        "queries; \"anew\": for each query; \"released\": everything in every step.", autoregressive_latency,
+        "Batches, GPUs and kernels made for either way. Times of one machine compare with one another alone.",
+        draw_autoregressive_latency,
+    ),
+    Section(
+        "Beside specialists", "specialists", "python benchmarks/specialists.py --result RUN --run RUNS",
+        "A U-Net of as many parameters, trained on one task alone, without pairs; tested on the same queries.",
+        specialists,
+        "The best that a specialist can do: these are plain networks, trained for minutes, with one learning rate for "
+        "all tasks. Ours was trained for longer, over all tasks together.",
+    ),
+    Section(
+        "By model size", "model_size", "python benchmarks/model_size.py --run RUNS --steps N",
+        "The same training of three sizes of the transformer: same steps, episodes, schedule and learning rate.",
+        model_size,
+        "Equal time, in which a smaller model takes more steps, or sizes beyond these. The learning rate was not "
+        "chosen for each size, and few seeds do not tell small differences from chance.",
+    ),
+    Section(
+        "By number of pairs", "context_length", "python benchmarks/context_length.py --model nano",
+        "The same queries with 1 to 8 pairs; a shorter context is the beginning of the longer one.", context_length,
+        "Contexts longer than those of training, or chosen rather than drawn. What nearest and mean target gain from "
+        "more pairs is in the plot: a rise is not by itself the model's merit.",
+    ),
+    Section(
+        "What a compiled prompt saves", "latency", "python benchmarks/latency.py",
+        "A query with its prompt compiled beside the released way, which computes all pairs anew in every step; "
+        "random weights.", latency,
+        "Quality: these are times. Every cell by pairs, size and resolution is in the JSON.",
+    ),
+    Section(
+        "By steps of the solver", "steps", "python benchmarks/steps.py --model nano",
+        "The same noise, integrated with more or fewer evaluations of the network (NFE); the setting that is chosen "
+        "for a task has fewest evaluations within a standard error of the best.", steps,
+        "That more steps would make up for less training: the figures saturate where the model's own error begins.",
+        draw_steps,
+    ),
+    Section(
+        "Tasks that were never trained on", "unseen_task", "python benchmarks/unseen_task.py",
+        "Two trainings in equal steps, with and without three tasks; both are asked these tasks by pairs alone.",
+        unseen_task,
+        "Tasks unlike any that were trained: parts of these occur in others, as `unseen_task.py` says. The three are "
+        "left out together, so it is not told what each alone would cost.",
+    ),
+)  # fmt: skip

@@ -1,0 +1,228 @@
+"""The tables and plots of docs/results.md, each of one result."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from drawing import Panel, draw, note_of
+
+Data = Mapping[str, Any]
+MISSING = "-"
+
+
+def number(value: float | None, stderr: float | None = None) -> str:
+    """A figure, and its standard error."""
+    if value is None:
+        return MISSING
+    return f"{value:.3g}" + (f" ± {stderr:.2g}" if stderr is not None else "")
+
+
+def metric(row: Data) -> str:
+    """Its name, unit and direction."""
+    unit = "" if row["unit"] == "1" else f" {row['unit']}"
+    return f"`{row['metric']}`{unit} {'↑' if row['direction'] == 'max' else '↓'}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """As Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def millions(count: float) -> str:
+    """Of parameters."""
+    return f"{count / 1e6:.2f} M"
+
+
+def released(data: Data) -> list[str]:
+    """A result.json of `lavindit benchmark`."""
+    rows, beaten = [], 0
+    for task in data["tasks"]:
+        figure = next(one for one in task["figures"] if one["headline"])
+        sign = 1 if figure["direction"] == "max" else -1
+        others = [figure["baselines"].get(name) for name in ("nearest_target", "mean_target")]
+        answer = figure["answer"]
+        beaten += answer is not None and all(x is not None and sign * (answer - x) > 0 for x in others)
+        rows.append([
+            task["task"] + (" (held out)" if task["held_out"] else ""), metric(figure),
+            number(answer, figure["stderr"]), *map(number, others), number(figure["ceiling"]), str(task["n"]),
+        ])  # fmt: skip
+    header = ["Task", "Figure", "Model", "Nearest target", "Mean target", "Ceiling", "n"]
+    return [table(header, rows), f"Better than nearest and mean target on {beaten} of {len(rows)} tasks."]
+
+
+def autoregressive(data: Data) -> list[str]:
+    """Of `autoregressive_baseline.py`."""
+    rows = [
+        [name, metric(row), number(row["ours"]["answer"], row["ours"]["stderr"]),
+            number(row["autoregressive"]["answer"], row["autoregressive"]["stderr"]),
+            number(row["ours"]["ceiling"]), number(row["autoregressive"]["ceiling"]), row["ours_is"] or MISSING]
+        for name, row in data["figures"]["tasks"].items()
+    ]  # fmt: skip
+    found, parameters = data["figures"]["summary"], data["parameters"]
+    marks = ", ".join(f"{mark} on {count}" for mark, count in found["ours_is"].items())
+    minutes = data["ours"].get("minutes")
+    said = (
+        f"Ours is ahead on {found['ours_ahead']} of {found['tasks']} tasks; noise counted, it is {marks}. Parameters: "
+        f"{millions(parameters['ours'])} ours, {millions(parameters['autoregressive'])} the baseline's; with the "
+        f"autoencoders {millions(parameters['our_vae'])} and {millions(parameters['tokenizer'])} more."
+    )
+    time = "" if minutes is None else f" Ours was trained for {minutes:g} minutes."
+    header = ["Task", "Figure", "Ours", "Autoregressive", "Our ceiling", "Its ceiling", "Ours is"]
+    return [table(header, rows), said + time]
+
+
+def autoregressive_latency(data: Data) -> list[str]:
+    """Of `autoregressive_baseline.py --latency`."""
+    cells = data["figures"]["cells"]
+    rows = [
+        [str(cell["resolution"]), str(cell["pairs"]), *(number(s) for s in cell["query_s"].values())] for cell in cells
+    ]
+    times = [row["query_s"] for row in data["figures"]["baseline_takes_times_as_long"]]
+    spread = [
+        [name, number(min(row[name] for row in times)), number(max(row[name] for row in times))] for name in times[0]
+    ]
+    return [
+        table(["px", "Pairs", *cells[0]["query_s"]], rows),
+        "How many times as long the baseline takes, at least and at most over the cells:",
+        table(["Ours, against the baseline", "Least", "Most"], spread),
+    ]
+
+
+def draw_autoregressive_latency(data: Data) -> str:
+    """Seconds a query by pairs, a panel a resolution."""
+    cells = data["figures"]["cells"]
+    panels = []
+    for px in dict.fromkeys(cell["resolution"] for cell in cells):
+        own = [cell for cell in cells if cell["resolution"] == px]
+        lines = {way: [(cell["pairs"], cell["query_s"][way]) for cell in own] for way in own[0]["query_s"]}
+        panels.append(Panel(f"{px} px: seconds a query", lines, "pairs", log_x=True, log_y=True))
+    return draw(panels, 2)
+
+
+def specialists(data: Data) -> list[str]:
+    """Of `specialists.py`."""
+    rows = []
+    for name, row in data["figures"].items():
+        ours = row["ours"]
+        rows.append([
+            name + (" (never trained on by ours)" if row["held_out"] else ""), metric(row),
+            number(row["answer"], row["stderr"]), number(ours["answer"], ours["stderr"]), number(ours["ceiling"]),
+            number(row["gap"], row["gap_stderr"]), f"{row['minutes']:.1f}", millions(row["parameters"]), str(row["n"]),
+        ])  # fmt: skip
+    ahead = sum(row["gap"] is not None and row["gap"] > 0 for row in data["figures"].values())
+    header = ["Task", "Figure", "Specialist", "Ours", "Our ceiling", "Gap", "Minutes", "Parameters", "n"]
+    return [
+        table(header, rows),
+        f"The gap is above 0 where the specialist is better: on {ahead} of {len(rows)} tasks.",
+        "Why they differ. A specialist spends all of its parameters and minutes on one task and knows from its weights "
+        "what is asked; ours shares them among all tasks and reads from the pairs what is asked, every time anew. A "
+        "specialist answers in pixels, with the query's own pixels at hand through its skip connections; ours answers "
+        "in the latents of a VAE that keeps one number in twelve of an image, so its ceiling bounds it, and what is to "
+        "be kept of the query must pass the VAE. A specialist is trained on the error of the picture itself and gives "
+        "what is likely on average; ours draws one sample of what is likely. Against that, ours needs no training for "
+        "a further task.",
+    ]
+
+
+def model_size(data: Data) -> list[str]:
+    """Of `model_size.py`."""
+    rows = data["figures"]["rows"]
+    sizes = [
+        [row["size"], str(row["seed"]), millions(row["parameters"]), str(row["steps"]), f"{row['train_s'] / 60:.0f}",
+            f"{row['held_out_loss']['all']:.4f}"]
+        for row in rows
+    ]  # fmt: skip
+    tasks = [
+        [name, metric(one), *(number(row["tasks"][name]["answer"], row["tasks"][name]["stderr"]) for row in rows)]
+        for name, one in rows[0]["tasks"].items()
+    ]
+    summary = data["figures"]["summary"]
+    falls = "The loss falls with every step in size." if summary["loss_falls"] else "Larger is not always better here."
+    steps = "; ".join(
+        f"from {step['from']} to {step['to']} (seed {step['seed']}) the loss changes by {step['loss']:+.4f} and "
+        f"{step['tasks_better']} of {step['tasks']} headlines are better"
+        for step in summary["steps"]
+    )
+    names = [f"{row['size']}, seed {row['seed']}" for row in rows]
+    return [
+        table(["Size", "Seed", "Parameters", "Steps", "Minutes", "Held-out loss"], sizes),
+        table(["Task", "Figure", *names], tasks),
+        f"{falls} {steps[:1].upper()}{steps[1:]}." if steps else falls,
+    ]
+
+
+def context_length(data: Data) -> list[str]:
+    """Of `context_length.py`."""
+    tasks = data["figures"]["tasks"]
+    counts = sorted(next(iter(tasks.values()))["pairs"], key=int)
+    rows = []
+    for name, row in tasks.items():
+        held_out = " (not trained on)" if row["trained"] is False else ""
+        found = [number(row["pairs"][count]["answer"]) for count in counts]
+        rise = row["rise"]
+        rows.append([name + held_out, metric(row["pairs"][counts[0]]), *found, number(rise["gain"], rise["stderr"])])
+    summary = data["figures"]["summary"]
+    return [
+        table(["Task", "Figure", *(f"K = {count}" for count in counts), "Gain"], rows),
+        f"From {counts[0]} to {counts[-1]} pairs quality rises on {summary['rising']} of {summary['tasks']} tasks, on "
+        f"{summary['rising_beyond_stderr']} by more than a standard error; a gain above 0 is better.",
+    ]
+
+
+def latency(data: Data) -> list[str]:
+    """Of `latency.py`."""
+    rows = [
+        [row["target"], str(row["asked"]), f"{row['found']:.2f}", "met" if row["met"] else "missed"]
+        for row in data["targets"]
+    ]
+    return [table(["Target", "Asked", "Found", ""], rows)]
+
+
+def steps(data: Data) -> list[str]:
+    """Of `steps.py`."""
+    figures = data["figures"]
+    counts = sorted({row["nfe"] for own in figures.values() for row in own["settings"].values()})
+    rows = []
+    for name, own in figures.items():
+        even = {row["nfe"]: row for key, row in own["settings"].items() if key.startswith("euler_uniform")}
+        found = [number(even[count]["answer"], even[count]["stderr"]) if count in even else MISSING for count in counts]
+        rows.append([name, metric(own), *found, (own["default"] or MISSING).replace("_", " ")])
+    return [
+        table(["Task", "Figure", *(f"NFE {count}" for count in counts), "Chosen"], rows),
+        "The columns are Euler's even steps; the plot has Heun, midpoint and the tuned grids, too.",
+    ]
+
+
+def draw_steps(data: Data) -> str:
+    """A panel a task: the headline by evaluations, a line for each solver and kind of grid."""
+    panels = []
+    for name, own in data["figures"].items():
+        lines: dict[str, list[tuple[float, float | None]]] = {}
+        for key, row in own["settings"].items():
+            lines.setdefault(" ".join(key.split("_")[:2]), []).append((row["nfe"], row["answer"]))
+        panels.append(Panel(name, lines, "evaluations", note_of(own), log_x=True))
+    return draw(panels, 4)
+
+
+def unseen_task(data: Data) -> list[str]:
+    """Of `unseen_task.py`."""
+    rows = [
+        [row["task"], metric(row), str(row["pairs"]), str(row["seed"]), number(row["with"], row["with_stderr"]),
+            number(row["without"], row["without_stderr"]), number(row["baselines"].get("nearest_target")),
+            number(row["baselines"].get("mean_target")), str(row["n"])]
+        for row in data["figures"]["comparison"]
+    ]  # fmt: skip
+    header = [
+        "Task",
+        "Figure",
+        "Pairs",
+        "Seed",
+        "Trained with",
+        "Trained without",
+        "Nearest target",
+        "Mean target",
+        "n",
+    ]
+    trained = {row["arm"]: row for row in data["figures"]["rows"]}
+    names = ", ".join(trained["without"]["trained_tasks"])
+    return [table(header, rows), f"Steps of each training: {data['steps']}. Trained on in both: {names}."]

@@ -1,0 +1,211 @@
+"""What the studies share: a model tested on episodes of one's own choice, trainings that go on where they stopped."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import lavindit  # noqa: F401  (first: it repairs torchvision)
+
+# isort: split
+import torch
+from lightning import Trainer
+from torch import Tensor
+
+from cells import Row
+from drawing import Panel, note_of
+from lavindit.cli import main as lavindit_command
+from lavindit.cli.train import cpu_precision
+from lavindit.data import EpisodeData, EpisodeMaker, SourceConfig
+from lavindit.data.mixture import EpisodeTest
+from lavindit.errors import LavinditError
+from lavindit.inference import Engine, TaskScorer, answer_batch
+from lavindit.inference.sampler import pictures_a_pass
+from lavindit.models import model_folder
+from lavindit.report.schema import TaskResult
+from lavindit.task import Task
+from lavindit.task.context import parse_context
+from lavindit.training import DiTModule
+from lavindit.training.benchmark import BATCH, CLIP_BATCH, SPARE
+from lavindit.training.checkpoints import last_checkpoint, read_checkpoint
+from lavindit.training.protocols import PROTOCOLS, Protocol, has_clips
+from lavindit.types import EpisodeBatch
+
+MODEL = "model"
+KEPT = ("metric", "unit", "direction", "answer", "stderr", "draw_std", "baselines")
+Answer = Callable[[EpisodeBatch], Tensor]
+"""Pictures [B, 3, T', H, W] that answer a batch of one task."""
+
+
+def make_protocol(images: int, clips: int, draws: int, seed: int, pairs: int = 1) -> Protocol:
+    """The protocol "full" of `lavindit benchmark` with other numbers; its name says that it is another one."""
+    return replace(
+        PROTOCOLS["full"], name="study", images=images, clips=clips, draws=draws, seed=seed, pairs=pairs
+    )  # fmt: skip
+
+
+def source_of(protocol: Protocol, resolution: int) -> SourceConfig:
+    """The scenes that `lavindit benchmark` tests on by a protocol."""
+    return SourceConfig(
+        resolution=resolution, scenes=protocol.scenes, clips=protocol.scene_clips,
+        test_scenes=SPARE * protocol.images, test_clips=SPARE * protocol.clips,
+    )  # fmt: skip
+
+
+def score(task: Task, source: SourceConfig, protocol: Protocol, answer: Answer) -> TaskResult:
+    """Answers to a task's test queries, scored as a test does, beside the baselines that need no network."""
+    clips = has_clips(task)
+    maker = EpisodeMaker(task, "test", source, parse_context(task.context))
+    batch_size = CLIP_BATCH if clips else BATCH
+    test = EpisodeTest(
+        maker, protocol.queries(task), batch_size, protocol.pairs, protocol.seed, protocol.draws
+    )  # fmt: skip
+    scorer = TaskScorer(task, with_ceiling=False, draws=protocol.draws)
+    for place in range(len(test)):
+        batch = test[place]
+        for episode, picture in zip(batch.episodes, answer(batch).float().cpu(), strict=True):
+            scorer.update(episode, picture, None, 0.0)
+    return scorer.result()
+
+
+def answer_of(engine: Engine, task: Task, seed: int = 0) -> Answer:
+    """How a model answers a task's queries: sampled as its directory says of the task."""
+    sampling, device = engine.settle(task=task.name, seed=seed).sampling, next(engine.jdit.parameters()).device
+
+    def answer(batch: EpisodeBatch) -> Tensor:
+        chunk = pictures_a_pass(batch.inputs, batch.targets)
+        return answer_batch(engine.vae, engine.jdit, batch.to(device), sampling, chunk)
+
+    return answer
+
+
+def headline_row(result: TaskResult) -> Row:
+    """What a study files of a task: its headline, and n."""
+    figure = asdict(result.headline)
+    return {key: figure[key] for key in KEPT} | {"n": result.n, "draws": result.draws}
+
+
+def headlines(
+    engine: Engine, tasks: Sequence[Task], protocol: Protocol, pairs: Sequence[int]
+) -> dict[str, dict[str, Row]]:
+    """Headlines by task and by number of pairs, as text, as JSON has its keys."""
+    source = source_of(protocol, engine.settings.resolution)
+    return {
+        task.name: {
+            str(count): headline_row(
+                score(task, source, replace(protocol, pairs=count), answer_of(engine, task, protocol.seed))
+            )
+            for count in pairs
+        }
+        for task in tasks
+    }
+
+
+def gain(row: Mapping[str, Any], other: float | None) -> float | None:
+    """By how much a row's answer is better than another value, in its unit; None if either is unknown."""
+    if row["answer"] is None or other is None:
+        return None
+    return row["answer"] - other if row["direction"] == "max" else other - row["answer"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A `lavindit fit` of a study.
+
+    Attributes:
+        run: Its run folder.
+        config: File or name of a shipped config.
+        steps: Optimizer steps.
+        options: Further options of `lavindit fit`; they have the last word.
+        seed: Of weights, episodes and noise.
+    """
+
+    run: Path
+    config: str
+    steps: int
+    options: tuple[str, ...] = ()
+    seed: int = 0
+
+    def arguments(self) -> list[str]:
+        """The command, without `lavindit`."""
+        never = 10**9  # steps between validations: the study makes its own, when training is over
+        return [
+            "fit", "--config", self.config, f"--trainer.default_root_dir={self.run}",
+            f"--trainer.max_steps={self.steps}", "--budget.minutes=null", f"--trainer.val_check_interval={never}",
+            f"--seed_everything={self.seed}", f"--model.init_args.seed={self.seed}", f"--data.seed={self.seed}",
+            *self.options,
+        ]  # fmt: skip
+
+    def train(self) -> Row:
+        """Train, or go on with what the run folder has; steps, seconds and parameters.
+
+        Raises:
+            LavinditError: The run folder holds a training of other length.
+        """
+        torch.compiler.reset()  # compiled blocks of another size would count against this one's
+        lavindit_command(self.arguments())
+        state = read_checkpoint(last_checkpoint(self.run))
+        if state["global_step"] != self.steps:
+            raise LavinditError(
+                f"{self.run} was trained to step {state['global_step']}, asked are {self.steps}: remove it, or name "
+                "another --run"
+            )
+        return {"steps": self.steps, "train_s": state["callbacks"]["TimeBudget"]["elapsed_s"]}
+
+    @property
+    def model(self) -> Path:
+        """The model directory that it leaves."""
+        return model_folder(self.run / MODEL)
+
+
+def held_out_loss(engine: Engine, folder: Path, data: EpisodeData, time_shift: float, precision: str) -> Row:
+    """The flow-matching loss of the query's target, given all pairs: by task, and "all".
+
+    The episodes are those of `data`'s validation; noise and times belong to the episode, so they are the same for every
+    model.
+
+    Args:
+        engine: The model, loaded.
+        folder: The model directory that it was loaded from.
+        data: The episodes.
+        time_shift: Shift of the times.
+        precision: Lightning's name of it.
+    """
+    module = DiTModule(str(folder), engine.jdit.config, time_shift=time_shift, init_from=str(folder))
+    trainer = Trainer(
+        accelerator="gpu" if next(engine.jdit.parameters()).is_cuda else "cpu", devices=1, logger=False,
+        precision=precision,  # pyright: ignore[reportArgumentType] - one of Lightning's
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        use_distributed_sampler=False,
+    )  # fmt: skip
+    losses = trainer.validate(module, data, verbose=False)[0]
+    return {name.removeprefix("val_loss").removeprefix("/") or "all": value for name, value in losses.items()}
+
+
+def parameters_of(engine: Engine) -> int:
+    """Of the transformer."""
+    return sum(weight.numel() for weight in engine.jdit.parameters())
+
+
+def precision_of(device: torch.device) -> str:
+    """The faster precision of a training on that device, for Lightning."""
+    return cpu_precision() if device.type == "cpu" else "bf16-mixed"
+
+
+def panel_of(title: str, rows: Mapping[str, Mapping[str, Row]], baselines: Sequence[str] = ()) -> Panel:
+    """A task's headline by pairs.
+
+    Args:
+        title: The task's name.
+        rows: By name of a model, rows by number of pairs.
+        baselines: Also shown, as they come with the first model's rows.
+    """
+    lines: dict[str, list[Any]] = {
+        name: [(int(count), row["answer"], row["stderr"]) for count, row in own.items()] for name, own in rows.items()
+    }
+    first = next(iter(rows.values()))
+    for name in baselines:
+        points = [(int(count), row["baselines"].get(name)) for count, row in first.items()]
+        lines[name.replace("_", " ")] = points
+    any_row = next(iter(first.values()))
+    return Panel(title, lines, "pairs", note_of(any_row))
