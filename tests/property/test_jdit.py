@@ -3,6 +3,7 @@ import torch
 
 from lavindit.models import JDiT, JDiTConfig
 from lavindit.models.jdit import every_pair_layout, query_layout
+from lavindit.models.jdit.layout import inputs_of
 from lavindit.models.jdit.rope import rotate, rotation_angles, token_positions
 
 
@@ -127,8 +128,9 @@ def test_prefix_pairs_see_pairs_and_the_query_sees_pairs_and_itself():
     assert visible[4] == (True,) * 5 + (False,)
 
 
-def test_one_pass_over_every_pair_equals_a_pass_for_each():
-    model, pairs = random_model(context_attention="causal"), 3
+@pytest.mark.parametrize("input_condition", [False, True])
+def test_one_pass_over_every_pair_equals_a_pass_for_each(input_condition):
+    model, pairs = random_model(context_attention="causal", input_condition=input_condition), 3
     clean, noisy = latents(2 * pairs + 1, 1), latents(pairs + 1, 2)
     t = torch.tensor([[0.1, 0.4, 0.6, 0.9]])
     together = model(noisy, t, clean, every_pair_layout(pairs))
@@ -137,8 +139,9 @@ def test_one_pass_over_every_pair_equals_a_pass_for_each():
         torch.testing.assert_close(together[:, :, i : i + 1], alone, atol=1e-4, rtol=1e-4)
 
 
-def test_one_pass_over_every_pair_equals_a_pass_for_each_with_clips():
-    model, frames = random_model(context_attention="causal"), 2
+@pytest.mark.parametrize("input_condition", [False, True])
+def test_one_pass_over_every_pair_equals_a_pass_for_each_with_clips(input_condition):
+    model, frames = random_model(context_attention="causal", input_condition=input_condition), 2
     clean, noisy = latents(2 * 2 * frames + frames, 1), latents(3 * frames, 2)
     t = torch.tensor([[0.2, 0.2, 0.5, 0.5, 0.8, 0.8]])
     together = model(noisy, t, clean, every_pair_layout(2, frames, frames))
@@ -149,8 +152,9 @@ def test_one_pass_over_every_pair_equals_a_pass_for_each_with_clips():
         torch.testing.assert_close(together[:, :, i * frames : (i + 1) * frames], alone, atol=1e-4, rtol=1e-4)
 
 
-def test_noisy_copies_of_a_target_do_not_see_each_other():
-    model, pairs = random_model(context_attention="causal"), 2
+@pytest.mark.parametrize("input_condition", [False, True])
+def test_noisy_copies_of_a_target_do_not_see_each_other(input_condition):
+    model, pairs = random_model(context_attention="causal", input_condition=input_condition), 2
     clean, noisy = latents(2 * pairs + 1, 1), latents(2 * (pairs + 1), 2)
     t = torch.tensor([[0.1, 0.4, 0.6, 0.9, 0.2, 0.3]])
     together = model(noisy, t, clean, every_pair_layout(pairs, copies=2))
@@ -185,3 +189,11 @@ def test_drop_path_is_only_for_training():
     torch.testing.assert_close(model(noisy, t, context), model(noisy, t, context))
     model.train()
     assert not torch.allclose(model(noisy, t, context), model(noisy, t, context))
+
+
+def test_every_noisy_frame_has_the_input_that_it_answers():
+    assert query_layout("joint", 7, 3, 3).inputs == (4, 5, 6)
+    assert query_layout("causal", 5, 3, 1, copies=2).inputs == (4, 4, 4) * 2
+    assert every_pair_layout(2, 1, 1).inputs == (0, 2, 4)
+    assert every_pair_layout(1, 1, 2, copies=2).inputs == (0, 0, 3, 3) * 2
+    assert inputs_of([0, 5], 2, 4) == (0, 1, 1, 1, 5, 6, 6, 6)

@@ -42,6 +42,23 @@ def test_a_context_of_each_episodes_own_is_read_as_well(mode):
     torch.testing.assert_close(found, model(noisy, t, torch.cat([context, query], 2), layout), **TOLERANCE)
 
 
+@pytest.mark.parametrize("sizes", [(1, 1), (3, 3), (1, 3)])
+@pytest.mark.parametrize("mode", READ_ONCE)
+def test_an_input_beside_the_noise_is_there_whoever_read_it(mode, sizes):
+    frames_in, frames_out = sizes
+    model = random_model(context_attention=mode, input_condition=True)
+    context, query = latents(2 * (frames_in + frames_out), 1), latents(frames_in, 2, 2)
+    noisy, t = latents(frames_out, 3, 2), torch.tensor([0.2, 0.7])
+    layout = query_layout(mode, context.shape[2] + frames_in, frames_out, frames_in)
+    whole = model(noisy, t, torch.cat([context.expand(2, -1, -1, -1, -1), query], dim=2), layout)
+    prompt = model.read(context)
+    past = [prompt, model.read(query, [prompt])]
+    torch.testing.assert_close(model.answer(noisy, t, past, query), whole, **TOLERANCE)
+    assert (model.answer(noisy, t, past, query.roll(1, 3)) - whole).abs().max() > 1e-2
+    with pytest.raises(ValueError, match="needs the query"):
+        model.answer(noisy, t, past)
+
+
 def test_frames_may_be_read_one_after_the_other():
     model, context = random_model(context_attention="causal"), latents(6, 1)
     whole, parts = model.read(context), []

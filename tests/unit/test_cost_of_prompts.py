@@ -34,7 +34,9 @@ def count(run: Any, *args: Any) -> tuple[int, Any]:
     return counter.get_total_flops(), found
 
 
-@pytest.mark.parametrize("options", [{}, {"full_last_block": True, "sandwich": False, "queries_per_kv": 1}])
+@pytest.mark.parametrize(
+    "options", [{}, {"full_last_block": True, "sandwich": False, "queries_per_kv": 1}, {"input_condition": True}]
+)
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("mode", MODES)
 def test_reading_and_answering(mode: Any, batch: int, options: dict[str, Any]) -> None:
@@ -42,9 +44,10 @@ def test_reading_and_answering(mode: Any, batch: int, options: dict[str, Any]) -
     model = JDiT(config)
     counted, pairs = count(model.read, latents(4, 0))
     assert read_cost(config, 4, TOKENS).executed == counted
-    counted, query = count(model.read, latents(2, 1, batch), [pairs])
+    asked = latents(2, 1, batch)
+    counted, query = count(model.read, asked, [pairs])
     assert read_cost(config, 2, TOKENS, past_frames=4, batch=batch).executed == counted
-    counted, _ = count(model.answer, latents(2, 2, batch), torch.rand(batch), [pairs, query])
+    counted, _ = count(model.answer, latents(2, 2, batch), torch.rand(batch), [pairs, query], asked)
     assert answer_cost(config, 6, TOKENS, target_frames=2, batch=batch).executed == counted
 
 

@@ -28,19 +28,23 @@ from lavindit.training.plan_prompt import PromptSetup, compile_and_answer, plan_
 Cli = Callable[[list[object]], Any]
 
 SMALL = JDiTConfig(width=128, depth=3, heads=4, queries_per_kv=2)
+CONDITIONED = replace(SMALL, input_condition=True)
 VAE = STVAEConfig(widths=(16, 16, 16), encoder_blocks=1, decoder_blocks=1, mid_blocks=1, norm_groups=8)
 SETUP = TrainingSetup(resolution=64, pairs=2, batch_per_device=2, kernels="cpu")
 SINGLE = TrainingSetup(resolution=64, pairs=2)
 
 
 class TestCost:
-    @pytest.mark.parametrize("config", [SMALL, replace(SMALL, full_last_block=True, sandwich=False, queries_per_kv=1)])
+    @pytest.mark.parametrize(
+        "config", [SMALL, replace(SMALL, full_last_block=True, sandwich=False, queries_per_kv=1), CONDITIONED]
+    )
     def test_parameters(self, config: JDiTConfig) -> None:
         assert sum(count_parameters(config).values()) == sum(p.numel() for p in JDiT(config).parameters())
 
+    @pytest.mark.parametrize("config", [SMALL, CONDITIONED])
     @pytest.mark.parametrize("mode", ["joint", "prefix", "causal"])
-    def test_executed_flops_are_those_that_torch_counts(self, mode: Any) -> None:
-        config = replace(SMALL, context_attention=mode)
+    def test_executed_flops_are_those_that_torch_counts(self, mode: Any, config: JDiTConfig) -> None:
+        config = replace(config, context_attention=mode)
         layout = query_layout(mode, 5, 1)
         counted = count_flops(config, layout.context, torch.rand(2, 16, 1, 4, 6), torch.rand(2), layout)
         assert forward_cost(config, layout, 6, batch=2).executed == counted

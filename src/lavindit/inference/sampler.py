@@ -226,7 +226,7 @@ def _answer_from(model: JDiT, shown: ReadPairs, query: Tensor, null: bool) -> Fi
     """The velocity after what was read; the query is read here, once."""
     before = ([] if shown.null is None else [shown.null]) if null else [shown.pairs]
     past = [*before, model.read(query, before)]
-    return lambda x, t: model.answer(x, t, past)
+    return lambda x, t: model.answer(x, t, past, query)
 
 
 def _compute_anew(model: JDiT, latent: LatentEpisode, null: bool) -> Field:

@@ -33,13 +33,15 @@ class CompiledStep:
         self.first_call_s: dict[Shapes, float] = {}
         self._step = torch.compile(jdit.step, dynamic=False, backend=backend)
 
-    def __call__(self, noisy: Tensor, t: Tensor, past: Sequence[KVCache], tables: SequenceTables) -> Tensor:
+    def __call__(
+        self, noisy: Tensor, t: Tensor, past: Sequence[KVCache], tables: SequenceTables, inputs: Tensor | None = None
+    ) -> Tensor:
         """As `JDiT.step`."""
         shapes = (tuple(noisy.shape), *(tuple(cache.keys.shape) for cache in past))
         if shapes in self.first_call_s:
-            return self._step(noisy, t, past, tables)
+            return self._step(noisy, t, past, tables, inputs)
         start = time.perf_counter()
-        found = self._step(noisy, t, past, tables)
+        found = self._step(noisy, t, past, tables, inputs)
         if found.is_cuda:
             torch.cuda.synchronize(found.device)
         self.first_call_s[shapes] = time.perf_counter() - start

@@ -28,6 +28,10 @@ class JDiTConfig:
         rope_dims: Channels of a head for (t, spatial, spatial); None: thirds where they are even, else
             a quarter for time and the rest for space.
         rope_base: Base of the rotation frequencies.
+        input_condition: A noisy token also carries an embedding of its input's token at the same place, as models
+            from one picture to another join their condition to the noise (Palette: Saharia et al. 2022; Marigold: Ke
+            et al. 2024). Neither paper nor release has it; where little can be trained, it spares the network to
+            learn where to look (docs/training.md).
         full_last_block: Keep the last block's context output and MLP, which nothing reads; only released
             state dicts have them.
     """
@@ -45,6 +49,7 @@ class JDiTConfig:
     rope_axes: Literal["tyx", "txy"] = "tyx"
     rope_dims: tuple[int, int, int] | None = None
     rope_base: float = 10000.0
+    input_condition: bool = False
     full_last_block: bool = False
 
     def __post_init__(self) -> None:

@@ -27,11 +27,13 @@ class Layout:
         target: Time position of each noisy frame.
         visible: visible[i][j] tells whether frame i attends to frame j, over clean then noisy frames;
             None: everybody sees everybody.
+        inputs: For each noisy frame, which clean frame is its input.
     """
 
     context: tuple[int, ...]
     target: tuple[int, ...]
     visible: tuple[tuple[bool, ...], ...] | None
+    inputs: tuple[int, ...] = ()
 
     def token_mask(self, tokens_per_frame: int, device: torch.device) -> Tensor | None:
         """Boolean attention mask [N, N] over tokens, True where attention is allowed."""
@@ -79,13 +81,15 @@ def query_layout(
     Raises:
         ValueError: Several copies, and a joint context, which would see them all.
     """
+    pairs = context_frames - query_frames
+    inputs = inputs_of([pairs] * copies, query_frames, target_frames)
     if mode == "joint":
         if copies > 1:
             raise ValueError("a joint context sees the noise: it serves one noisy target")
-        return Layout(tuple(range(context_frames)), tuple(range(context_frames, context_frames + target_frames)), None)
-    pairs = context_frames - query_frames
+        noisy = tuple(range(context_frames, context_frames + target_frames))
+        return Layout(tuple(range(context_frames)), noisy, None, inputs)
     seen = [i + 1 if mode == "causal" else pairs if i < pairs else context_frames for i in range(context_frames)]
-    return _blind_to_noise(seen, [context_frames] * copies, target_frames)
+    return _blind_to_noise(seen, [context_frames] * copies, target_frames, inputs)
 
 
 @lru_cache(maxsize=64)
@@ -109,20 +113,34 @@ def every_pair_layout(pairs: int, input_frames: int = 1, target_frames: int = 1,
     stride = input_frames + target_frames
     context_frames = pairs * stride + input_frames
     before = [i * stride + input_frames for i in range(pairs + 1)]
-    return _blind_to_noise(range(1, context_frames + 1), before * copies, target_frames)
+    inputs = inputs_of([i * stride for i in range(pairs + 1)] * copies, input_frames, target_frames)
+    return _blind_to_noise(range(1, context_frames + 1), before * copies, target_frames, inputs)
 
 
-def _blind_to_noise(seen: Sequence[int], before: Sequence[int], target_frames: int) -> Layout:
+def inputs_of(starts: Sequence[int], input_frames: int, target_frames: int) -> tuple[int, ...]:
+    """Which clean frame is the input of each noisy one; that of a target that is longer is its input's last.
+
+    Args:
+        starts: Of each target, the first frame of its input.
+        input_frames: Frames of an input.
+        target_frames: Frames of a target.
+    """
+    return tuple(start + min(frame, input_frames - 1) for start in starts for frame in range(target_frames))
+
+
+def _blind_to_noise(seen: Sequence[int], before: Sequence[int], target_frames: int, inputs: tuple[int, ...]) -> Layout:
     """Clean frames, and noisy targets that they do not see.
 
     Args:
         seen: How many clean frames, from the first on, each clean frame sees.
         before: How many each target sees; it stands right after them, and sees itself and no other target.
         target_frames: Frames of a target.
+        inputs: See `Layout`.
     """
     clean, noisy = len(seen), len(before) * target_frames
     rows = [tuple(j < count for j in range(clean + noisy)) for count in seen]
     for number, count in enumerate(before):
         first = clean + number * target_frames
         rows += [tuple(j < count or first <= j < first + target_frames for j in range(clean + noisy))] * target_frames
-    return Layout(tuple(range(clean)), tuple(n + f for n in before for f in range(target_frames)), tuple(rows))
+    noisy_frames = tuple(n + f for n in before for f in range(target_frames))
+    return Layout(tuple(range(clean)), noisy_frames, tuple(rows), inputs)

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from lavindit.models.jdit.block import JointBlock, Stream, rms_norm
 from lavindit.models.jdit.cache import KVCache
 from lavindit.models.jdit.config import JDiTConfig
-from lavindit.models.jdit.layout import Layout, query_layout, reading_layout
+from lavindit.models.jdit.layout import Layout, inputs_of, query_layout, reading_layout
 from lavindit.models.jdit.rope import SequenceTables, sequence_tables
 
 FREQUENCIES = 128
@@ -56,6 +56,7 @@ class JDiT(nn.Module):
         patch_width = config.latent_channels * config.patch**2
         self.context_embed = self._embedder(patch_width)
         self.target_embed = self._embedder(patch_width)
+        self.input_embed = self._embedder(patch_width) if config.input_condition else None
         self.time_embed = TimeEmbedding(config.width)
         self.context_vector = nn.Parameter(torch.empty(config.width))
         self.target_vector = nn.Parameter(torch.empty(config.width))
@@ -105,7 +106,8 @@ class JDiT(nn.Module):
         config = self.config
         if layout is None:
             layout = query_layout(config.context_attention, context.shape[2], noisy.shape[2], query_frames=1)
-        tokens_c, tokens_t = self._embed(self.context_embed, context), self._embed(self.target_embed, noisy)
+        inputs = context[:, :, list(layout.inputs)] if config.input_condition else None
+        tokens_c, tokens_t = self._embed(self.context_embed, context), self._embed_noisy(noisy, inputs)
         time = self.time_embed(t[:, None] if t.ndim == 1 else t)
         joint = config.context_attention == "joint"
         context_time = (time if joint else self.time_embed(t.new_ones(len(t), 1))) + self.context_vector
@@ -147,31 +149,47 @@ class JDiT(nn.Module):
         return KVCache(keys, values, context.shape[2])
 
     @torch.no_grad()
-    def answer(self, noisy: Tensor, t: Tensor, past: Sequence[KVCache]) -> Tensor:
+    def answer(self, noisy: Tensor, t: Tensor, past: Sequence[KVCache], query: Tensor | None = None) -> Tensor:
         """As `forward`, with a context that was read before: the work of the target's own tokens.
 
         Args:
             noisy: [B, C, T, h, w].
             t: Times in [0, 1], [B].
             past: What was read, in order, the query last; B of each may be 1.
+            query: The query's clean frames [B, C, Tq, h, w]; only a network with `input_condition` reads them again.
 
         Returns:
             Velocity [B, C, T, h, w].
+
+        Raises:
+            ValueError: The network needs the query, and it is missing.
         """
+        inputs = None
+        if self.config.input_condition:
+            if query is None:
+                raise ValueError("a network with input_condition needs the query in every step")
+            inputs = query[:, :, list(inputs_of([0], query.shape[2], noisy.shape[2]))]
         first = sum(cache.frames for cache in past)
         tables = self._tables(Layout((), tuple(range(first, first + noisy.shape[2])), None), noisy)
-        return self.step(noisy, t, past, tables)
+        return self.step(noisy, t, past, tables, inputs)
 
-    def step(self, noisy: Tensor, t: Tensor, past: Sequence[KVCache], tables: SequenceTables) -> Tensor:
+    def step(
+        self, noisy: Tensor, t: Tensor, past: Sequence[KVCache], tables: SequenceTables, inputs: Tensor | None = None
+    ) -> Tensor:
         """The part of `answer` that a compiler can take (`lavindit.inference.serving`)."""
         time = self.time_embed(t[:, None]) + self.target_vector
-        tokens = self._embed(self.target_embed, noisy)
+        tokens = self._embed_noisy(noisy, inputs)
         for number, block in enumerate(self.blocks):
             _, tokens, _ = block(None, tokens, None, time, tables, [cache.block(number) for cache in past])
         return self._velocity(tokens, time, noisy.shape[3])
 
     def _embed(self, embed: nn.Module, latent: Tensor) -> Tensor:
         return embed(self._patchify(latent.to(self.final.weight.dtype)))
+
+    def _embed_noisy(self, noisy: Tensor, inputs: Tensor | None) -> Tensor:
+        """Tokens of noisy frames and, where the network takes them, of the clean frames that are their inputs."""
+        tokens = self._embed(self.target_embed, noisy)
+        return tokens if self.input_embed is None or inputs is None else tokens + self._embed(self.input_embed, inputs)
 
     def _tables(self, layout: Layout, latent: Tensor) -> SequenceTables:
         h, w = (side // self.config.patch for side in latent.shape[3:])
