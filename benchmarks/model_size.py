@@ -36,7 +36,7 @@ from lavindit.task import get_task
 
 SIZES = {"small": (96, 4, 2), "medium": (128, 6, 2), "large": (192, 6, 4)}
 """Width, depth, heads. Queries per key-value head stay 2."""
-TIME_SHIFT = 3.0  # of the held-out loss: that of experiment/nano.yaml
+TIME_SHIFT = 3.0  # of the held-out loss, whatever that of a training is
 
 
 def training_of(size: str, seed: int, chosen: argparse.Namespace) -> Training:

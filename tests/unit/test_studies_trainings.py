@@ -19,7 +19,7 @@ def bench(monkeypatch: pytest.MonkeyPatch):
     """Imports a module of the benchmarks; tests are on few scenes."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     importlib.import_module("studies")
-    for name in ("studies", "model_size"):
+    for name in ("studies", "model_size", "recipe"):
         monkeypatch.setattr(importlib.import_module(name), "source_of", lambda protocol, resolution: SMALL)
     return importlib.import_module
 
@@ -83,6 +83,29 @@ def test_larger_is_better_only_where_every_step_is(bench) -> None:
     ]
     assert found["loss_falls"]
     assert not study.summary([row("s", 10, 0.5, 0.4), row("m", 20, 0.6, 0.3)])["loss_falls"]
+
+
+def test_a_recipe_is_compared_with_one_choice_undone(bench, tiny_vae_dir: Path, tmp_path: Path) -> None:
+    study, out = bench("recipe"), tmp_path / "recipe.json"
+    network = ["--model.init_args.network.width=32", "--model.init_args.network.depth=1",
+        "--model.init_args.network.heads=2"]  # fmt: skip
+    options = ["--run", str(tmp_path / "runs"), "--minutes", "0.005",
+        "--variants", "whole", "no input beside the noise",
+        "--tasks", "depth_estimation", "--eval_pairs", "1", "--val_samples", "1", "--queries", "1", "--device", "cpu",
+        "--out", str(out), *fit_options(tiny_vae_dir), *network]  # fmt: skip
+    study.main(options)
+    whole, without = json.loads(out.read_text())["figures"]["rows"]
+    assert whole["parameters"] - without["parameters"] == 32 * (64 + 1 + 2)
+    assert whole["steps"] > 0
+    (row,) = json.loads(out.read_text())["figures"]["comparison"]
+    assert row["undone"] == "no input beside the noise"
+    loss = without["held_out_loss"]["all"] / whole["held_out_loss"]["all"]
+    assert row["loss_without_over_with"] == pytest.approx(loss)
+    assert row["gains"]["depth_estimation"] == pytest.approx(
+        without["tasks"]["depth_estimation"]["answer"] - whole["tasks"]["depth_estimation"]["answer"]
+    )
+    with pytest.raises(LavinditError, match="no variant 'luck'"):
+        study.main([*options, "--variants", "luck"])
 
 
 def test_what_is_held_out_is_in_one_training_and_asked_of_both(bench, tiny_vae_dir: Path, tmp_path: Path) -> None:

@@ -1,0 +1,130 @@
+r"""What pays on a small machine: the nano model's recipe, and the recipe with one choice undone, in equal time.
+
+    python benchmarks/recipe.py --run runs/recipe --minutes 6 --data.latents=runs/nano_latents \
+        --out benchmarks/results/recipe.json
+
+Every variant is a `lavindit fit` of --config with the options below. What follows our own options goes to `fit` as it
+is. Compiling the blocks counts as training: a run of minutes pays for it, one of hours hardly, so --compile false
+is the default here. Held-out loss: that of the query's target, given --eval_pairs pairs, on validation episodes whose
+noise is the same for all. Headlines: test queries, sampled as the config says.
+
+A training that was interrupted goes on from its checkpoint in --run, a study after the last variant that is done.
+"""
+
+import argparse
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cells import Cells, Row, run_script
+from studies import Training, gain, headlines, held_out_loss, make_protocol, parameters_of, precision_of, source_of
+
+# isort: split
+import torch
+
+from lavindit.cli.tools import find_device
+from lavindit.data import EpisodeData
+from lavindit.errors import LavinditError
+from lavindit.inference import load
+from lavindit.report import file_benchmark
+from lavindit.task import get_task
+
+WHOLE = "whole"
+MODEL = "--model.init_args."
+VARIANTS: dict[str, tuple[str, ...]] = {
+    WHOLE: (),
+    "no input beside the noise": (f"{MODEL}network.input_condition=false",),
+    "time shift 3": (f"{MODEL}time_shift=3",),
+    "losses as they are": (f"{MODEL}loss_weights=null",),
+    "two noisy copies": (f"{MODEL}noisy_copies=2",),
+    "the query's target alone": (f"{MODEL}targets=query",),
+    "batch 16": ("--data.batch_size=16", "--data.clip_batch_size=4"),
+    "width 128": (f"{MODEL}network.width=128", f"{MODEL}network.heads=2"),
+    "from pictures": ("--data.latents=null",),
+}
+NO_END = 10**9  # steps that no time is enough for
+TIME_SHIFT = 3.0  # of the held-out loss, whatever that of a training is
+TASKS = ["deraining", "depth_estimation", "edge_detection", "normal_estimation", "object_detection", "inpainting"]
+
+
+def measure(variant: str, seed: int, chosen: argparse.Namespace, device: torch.device) -> Row:
+    """Train and test one variant."""
+    tasks = [f"--task={name}" for name in chosen.tasks]
+    options = (*tasks, f"{MODEL}compile_blocks={chosen.compile}", *chosen.fit, *VARIANTS[variant])
+    run = chosen.run / f"{variant.replace(' ', '_')}_seed{seed}"
+    training = Training(run, chosen.config, NO_END, options, seed, chosen.minutes)
+    trained, engine = training.train(), load(training.model, device)
+    protocol = make_protocol(chosen.queries, chosen.queries, 1, chosen.test_seed)
+    data = EpisodeData(
+        chosen.tasks, source=source_of(protocol, engine.settings.resolution), eval_pairs=chosen.eval_pairs,
+        val_samples=chosen.val_samples, eval_batch_size=4,
+    )  # fmt: skip
+    loss = held_out_loss(engine, training.model, data, TIME_SHIFT, precision_of(device))
+    found = headlines(engine, [get_task(name) for name in chosen.tasks], protocol, [chosen.eval_pairs])
+    rows = {name: own[str(chosen.eval_pairs)] for name, own in found.items()}
+    return trained | {"variant": variant, "seed": seed, "parameters": parameters_of(engine), "held_out_loss": loss,
+        "tasks": rows}  # fmt: skip
+
+
+def compare(rows: Sequence[Row]) -> list[Row]:
+    """What each choice is worth: the whole recipe beside that without it, seed by seed."""
+    whole = {row["seed"]: row for row in rows if row["variant"] == WHOLE}
+    found = []
+    for row in (row for row in rows if row["variant"] != WHOLE and row["seed"] in whole):
+        best = whole[row["seed"]]
+        gains = {name: gain(one, row["tasks"][name]["answer"]) for name, one in best["tasks"].items()}
+        found.append({
+            "undone": row["variant"], "seed": row["seed"],
+            "loss_without_over_with": row["held_out_loss"]["all"] / best["held_out_loss"]["all"],
+            "gains": gains, "tasks_better_with": sum(value is not None and value > 0 for value in gains.values()),
+        })  # fmt: skip
+    return found
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options; what is not ours is `fit`'s."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )  # fmt: skip
+    parser.add_argument("--run", type=Path, required=True, help="folder of the trainings")
+    parser.add_argument("--minutes", type=float, required=True, help="of every variant")
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), metavar="NAME")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--config", default="experiment/nano.yaml")
+    parser.add_argument("--tasks", nargs="+", default=TASKS)
+    parser.add_argument("--compile", choices=("true", "false"), default="false")
+    parser.add_argument("--eval_pairs", type=int, default=8)
+    parser.add_argument("--val_samples", type=int, default=32, help="episodes a task of the held-out loss")
+    parser.add_argument("--queries", type=int, default=64, help="test queries a task")
+    parser.add_argument("--test_seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path)
+    chosen, chosen.fit = parser.parse_known_args(arguments)
+    return chosen
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what is missing, and file."""
+    chosen = parse(arguments)
+    unknown = sorted(set(chosen.variants) - set(VARIANTS))
+    if unknown:
+        raise LavinditError(f"no variant {unknown[0]!r}; there are {', '.join(VARIANTS)}")
+    device = find_device(chosen.device)
+    asked = ("minutes", "config", "tasks", "compile", "eval_pairs", "val_samples", "queries", "test_seed", "fit")
+    settings: dict[str, Any] = {name: getattr(chosen, name) for name in asked}
+    settings |= {"device": device.type, "threads": torch.get_num_threads(), "time_shift": TIME_SHIFT}
+    cells = Cells(chosen.out, settings)
+    rows = [
+        cells.row(f"{variant}, seed {seed}", partial(measure, variant, seed, chosen, device))
+        for seed in chosen.seeds
+        for variant in chosen.variants
+    ]
+    n = {"held-out episodes a task": chosen.val_samples, "queries": chosen.queries}
+    figures = {"options": VARIANTS, "rows": rows, "comparison": compare(rows)}
+    file_benchmark(chosen.out, chosen.seeds, settings | cells.made | {"n": n, "figures": figures})
+    cells.forget()
+
+
+if __name__ == "__main__":
+    run_script(main)
