@@ -20,7 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from cells import Cells, Row, run_script
-from studies import Training, gain, headlines, held_out_loss, make_protocol, parameters_of, precision_of, source_of
+from studies import (
+    Training,
+    gain,
+    headlines,
+    held_out_loss,
+    make_protocol,
+    parameters_of,
+    precision_of,
+    source_of,
+    training_parser,
+)
 
 # isort: split
 import torch
@@ -105,24 +115,15 @@ def plot(rows: Sequence[Row]) -> str:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; what is not ours is `fit`'s."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )  # fmt: skip
-    parser.add_argument("--run", type=Path, required=True, help="folder of the trainings")
+    parser = training_parser(__doc__)
     parser.add_argument("--steps", type=int, required=True, help="of every size")
     parser.add_argument("--sizes", nargs="+", default=list(SIZES))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--config", default="experiment/nano.yaml")
     parser.add_argument("--tasks", nargs="+", help="default: those of the config")
     parser.add_argument("--eval_pairs", type=int, default=8)
     parser.add_argument("--val_samples", type=int, default=16, help="episodes a task of the held-out loss")
-    parser.add_argument("--queries", type=int, default=64, help="test queries of a task of images")
     parser.add_argument("--clips", type=int, default=16, help="test queries of a task of clips")
     parser.add_argument("--draws", type=int, default=1, help="contexts a query")
-    parser.add_argument("--test_seed", type=int, default=0)
-    parser.add_argument("--device", default="auto")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg")
-    parser.add_argument("--out", type=Path)
     chosen, chosen.fit = parser.parse_known_args(arguments)
     return chosen
 

@@ -14,11 +14,20 @@ A training that was interrupted goes on from its checkpoint in --run, a study af
 import argparse
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from cells import Cells, Row, run_script
-from studies import Training, gain, headlines, held_out_loss, make_protocol, parameters_of, precision_of, source_of
+from studies import (
+    Training,
+    gain,
+    headlines,
+    held_out_loss,
+    make_protocol,
+    parameters_of,
+    precision_of,
+    source_of,
+    training_parser,
+)
 
 # isort: split
 import torch
@@ -84,22 +93,13 @@ def compare(rows: Sequence[Row]) -> list[Row]:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; what is not ours is `fit`'s."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )  # fmt: skip
-    parser.add_argument("--run", type=Path, required=True, help="folder of the trainings")
+    parser = training_parser(__doc__)
     parser.add_argument("--minutes", type=float, required=True, help="of every variant")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), metavar="NAME")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--config", default="experiment/nano.yaml")
     parser.add_argument("--tasks", nargs="+", default=TASKS)
     parser.add_argument("--compile", choices=("true", "false"), default="false")
     parser.add_argument("--eval_pairs", type=int, default=8)
     parser.add_argument("--val_samples", type=int, default=32, help="episodes a task of the held-out loss")
-    parser.add_argument("--queries", type=int, default=64, help="test queries a task")
-    parser.add_argument("--test_seed", type=int, default=0)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--out", type=Path)
     chosen, chosen.fit = parser.parse_known_args(arguments)
     return chosen
 

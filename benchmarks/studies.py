@@ -1,5 +1,6 @@
 """What the studies share: a model tested on episodes of one's own choice, trainings that go on where they stopped."""
 
+import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -35,6 +36,26 @@ MODEL = "model"
 KEPT = ("metric", "unit", "direction", "answer", "stderr", "draw_std", "baselines")
 Answer = Callable[[EpisodeBatch], Tensor]
 """Pictures [B, 3, T', H, W] that answer a batch of one task."""
+
+
+def training_parser(description: str | None, run: Path | None = None) -> argparse.ArgumentParser:
+    """The options that all studies with trainings of their own have.
+
+    Args:
+        description: Of the script.
+        run: Where the trainings go if nothing else is said; None: it must be said.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )  # fmt: skip
+    parser.add_argument("--run", type=Path, required=run is None, default=run, help="folder of the trainings")
+    parser.add_argument("--config", default="experiment/nano.yaml")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of trainings")
+    parser.add_argument("--queries", type=int, default=64, help="test queries a task; of images, where clips are apart")
+    parser.add_argument("--test_seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path)
+    return parser
 
 
 def make_protocol(images: int, clips: int, draws: int, seed: int, pairs: int = 1) -> Protocol:

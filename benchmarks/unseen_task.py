@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from cells import Cells, Row, run_script
-from studies import Training, gain, headlines, make_protocol, panel_of, parameters_of
+from studies import Training, gain, headlines, make_protocol, panel_of, parameters_of, training_parser
 
 # isort: split
 import torch
@@ -79,23 +79,14 @@ def compare(rows: Sequence[Row]) -> list[Row]:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; what is not ours is `fit`'s."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )  # fmt: skip
+    parser = training_parser(__doc__, Path("runs/unseen_task"))
     parser.add_argument("--list_tasks", action="store_true", help="print all tasks, for `lavindit encode`")
-    parser.add_argument("--run", type=Path, default=Path("runs/unseen_task"), help="folder of the trainings")
     parser.add_argument("--steps", type=int, default=2000, help="of each training")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--unseen", nargs="+", choices=UNSEEN, default=list(UNSEEN))
     parser.add_argument("--others", nargs="+", default=OTHERS)
-    parser.add_argument("--config", default="experiment/nano.yaml")
     parser.add_argument("--pairs", nargs="+", type=int, default=[1, 2, 4, 8])
-    parser.add_argument("--queries", type=int, default=64)
     parser.add_argument("--draws", type=int, default=3, help="contexts a query")
-    parser.add_argument("--test_seed", type=int, default=0)
-    parser.add_argument("--device", default="auto")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg")
-    parser.add_argument("--out", type=Path)
     chosen, chosen.fit = parser.parse_known_args(arguments)
     return chosen
 
