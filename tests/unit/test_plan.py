@@ -1,5 +1,6 @@
 import copy
 import functools
+import gc
 import json
 import re
 from collections.abc import Callable
@@ -328,6 +329,7 @@ def measure(config: JDiTConfig, setup: TrainingSetup, checkpointing: bool) -> in
 
 def allocated(run: Callable[[], object]) -> list[tuple[int, int]]:
     """What torch's CPU allocator holds beyond the start, as (ns, bytes) after every change."""
+    gc.collect()  # what others have left would count as freed here
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         run()
     records: Any = profile.profiler.kineto_results.events()  # pyright: ignore[reportOptionalMemberAccess]
