@@ -324,7 +324,11 @@ def trace_plan(setup: TrainingSetup) -> TrainingPlan:
 
 def measure(config: JDiTConfig, setup: TrainingSetup, checkpointing: bool) -> int:
     """Peak bytes of two training steps by the records of torch's allocator; see benchmarks/plan_memory.py."""
-    return max(size for _, size in allocated(lambda: train(config, setup, checkpointing)))
+    for _ in range(3):  # the profiler was once seen to lose records: then what is made and what is freed differ
+        sizes = [size for _, size in allocated(lambda: train(config, setup, checkpointing))]
+        if 0 <= min(sizes) and sizes[-1] < 2**16:
+            return max(sizes)
+    raise AssertionError("the profiler's records of memory do not add up")
 
 
 def allocated(run: Callable[[], object]) -> list[tuple[int, int]]:
