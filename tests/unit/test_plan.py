@@ -326,7 +326,7 @@ def measure(config: JDiTConfig, setup: TrainingSetup, checkpointing: bool) -> in
     """Peak bytes of two training steps by the records of torch's allocator; see benchmarks/plan_memory.py."""
     for _ in range(3):  # the profiler was once seen to lose records: then what is made and what is freed differ
         sizes = [size for _, size in allocated(lambda: train(config, setup, checkpointing))]
-        if 0 <= min(sizes) and sizes[-1] < 2**16:
+        if min(sizes) >= 0 and sizes[-1] < 2**16:
             return max(sizes)
     raise AssertionError("the profiler's records of memory do not add up")
 
