@@ -20,33 +20,19 @@ from pathlib import Path
 from typing import Any
 
 from cells import Cells, Row, run_script
-from studies import (
-    Training,
-    gain,
-    headlines,
-    held_out_loss,
-    make_protocol,
-    parameters_of,
-    precision_of,
-    source_of,
-    training_parser,
-)
+from studies import HELD_OUT_SHIFT, Training, gain, make_protocol, train_and_test, training_parser
 
 # isort: split
 import torch
 
 from drawing import Panel, draw, note_of
 from lavindit.cli.tools import find_device
-from lavindit.data import EpisodeData
 from lavindit.errors import LavinditError
 from lavindit.files import write_atomically
-from lavindit.inference import load
 from lavindit.report import file_benchmark
-from lavindit.task import get_task
 
 SIZES = {"small": (96, 4, 2), "medium": (128, 6, 2), "large": (192, 6, 4)}
 """Width, depth, heads. Queries per key-value head stay 2."""
-TIME_SHIFT = 3.0  # of the held-out loss, whatever that of a training is
 
 
 def training_of(size: str, seed: int, chosen: argparse.Namespace) -> Training:
@@ -61,19 +47,10 @@ def training_of(size: str, seed: int, chosen: argparse.Namespace) -> Training:
 
 def measure(size: str, seed: int, chosen: argparse.Namespace, device: torch.device) -> Row:
     """Train and test one size."""
-    training = training_of(size, seed, chosen)
-    trained, engine = training.train(), load(training.model, device)
-    names = engine.info["tasks"]
     protocol = make_protocol(chosen.queries, chosen.clips, chosen.draws, chosen.test_seed)
-    data = EpisodeData(
-        names, source=source_of(protocol, engine.settings.resolution), eval_pairs=chosen.eval_pairs,
-        val_samples=chosen.val_samples, eval_batch_size=4,
-    )  # fmt: skip
-    loss = held_out_loss(engine, training.model, data, TIME_SHIFT, precision_of(device))
-    found = headlines(engine, [get_task(name) for name in names], protocol, [chosen.eval_pairs])
-    rows = {name: own[str(chosen.eval_pairs)] for name, own in found.items()}
-    return trained | {"size": size, "seed": seed, "parameters": parameters_of(engine),
-        "network": asdict(engine.jdit.config), "held_out_loss": loss, "tasks": rows}  # fmt: skip
+    training = training_of(size, seed, chosen)
+    found, engine = train_and_test(training, protocol, chosen.eval_pairs, chosen.val_samples, device)
+    return found | {"size": size, "seed": seed, "network": asdict(engine.jdit.config)}
 
 
 def summary(rows: Sequence[Row]) -> Row:
@@ -136,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise LavinditError(f"no size {unknown[0]!r}; there are {', '.join(SIZES)}")
     device = find_device(chosen.device)
     asked = ("steps", "config", "tasks", "eval_pairs", "val_samples", "queries", "clips", "draws", "test_seed", "fit")
-    settings = {name: getattr(chosen, name) for name in asked} | {"device": device.type, "time_shift": TIME_SHIFT}
+    settings = {name: getattr(chosen, name) for name in asked} | {"device": device.type, "time_shift": HELD_OUT_SHIFT}
     cells = Cells(chosen.out, settings)
     rows = [
         cells.row(f"{size}, seed {seed}", partial(measure, size, seed, chosen, device))

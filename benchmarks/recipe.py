@@ -17,27 +17,14 @@ from functools import partial
 from typing import Any
 
 from cells import Cells, Row, run_script
-from studies import (
-    Training,
-    gain,
-    headlines,
-    held_out_loss,
-    make_protocol,
-    parameters_of,
-    precision_of,
-    source_of,
-    training_parser,
-)
+from studies import HELD_OUT_SHIFT, Training, gain, make_protocol, train_and_test, training_parser
 
 # isort: split
 import torch
 
 from lavindit.cli.tools import find_device
-from lavindit.data import EpisodeData
 from lavindit.errors import LavinditError
-from lavindit.inference import load
 from lavindit.report import file_benchmark
-from lavindit.task import get_task
 
 WHOLE = "whole"
 MODEL = "--model.init_args."
@@ -53,7 +40,6 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "from pictures": ("--data.latents=null",),
 }
 NO_END = 10**9  # steps that no time is enough for
-TIME_SHIFT = 3.0  # of the held-out loss, whatever that of a training is
 TASKS = ["deraining", "depth_estimation", "edge_detection", "normal_estimation", "object_detection", "inpainting"]
 
 
@@ -63,17 +49,9 @@ def measure(variant: str, seed: int, chosen: argparse.Namespace, device: torch.d
     options = (*tasks, f"{MODEL}compile_blocks={chosen.compile}", *chosen.fit, *VARIANTS[variant])
     run = chosen.run / f"{variant.replace(' ', '_')}_seed{seed}"
     training = Training(run, chosen.config, NO_END, options, seed, chosen.minutes)
-    trained, engine = training.train(), load(training.model, device)
     protocol = make_protocol(chosen.queries, chosen.queries, 1, chosen.test_seed)
-    data = EpisodeData(
-        chosen.tasks, source=source_of(protocol, engine.settings.resolution), eval_pairs=chosen.eval_pairs,
-        val_samples=chosen.val_samples, eval_batch_size=4,
-    )  # fmt: skip
-    loss = held_out_loss(engine, training.model, data, TIME_SHIFT, precision_of(device))
-    found = headlines(engine, [get_task(name) for name in chosen.tasks], protocol, [chosen.eval_pairs])
-    rows = {name: own[str(chosen.eval_pairs)] for name, own in found.items()}
-    return trained | {"variant": variant, "seed": seed, "parameters": parameters_of(engine), "held_out_loss": loss,
-        "tasks": rows}  # fmt: skip
+    found, _ = train_and_test(training, protocol, chosen.eval_pairs, chosen.val_samples, device, chosen.tasks)
+    return found | {"variant": variant, "seed": seed}
 
 
 def compare(rows: Sequence[Row]) -> list[Row]:
@@ -113,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     device = find_device(chosen.device)
     asked = ("minutes", "config", "tasks", "compile", "eval_pairs", "val_samples", "queries", "test_seed", "fit")
     settings: dict[str, Any] = {name: getattr(chosen, name) for name in asked}
-    settings |= {"device": device.type, "threads": torch.get_num_threads(), "time_shift": TIME_SHIFT}
+    settings |= {"device": device.type, "threads": torch.get_num_threads(), "time_shift": HELD_OUT_SHIFT}
     cells = Cells(chosen.out, settings)
     rows = [
         cells.row(f"{variant}, seed {seed}", partial(measure, variant, seed, chosen, device))

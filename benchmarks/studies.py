@@ -20,11 +20,11 @@ from lavindit.cli.train import cpu_precision
 from lavindit.data import EpisodeData, EpisodeMaker, SourceConfig
 from lavindit.data.mixture import EpisodeTest
 from lavindit.errors import LavinditError
-from lavindit.inference import Engine, TaskScorer, answer_batch
+from lavindit.inference import Engine, TaskScorer, answer_batch, load
 from lavindit.inference.sampler import pictures_a_pass
 from lavindit.models import model_folder
 from lavindit.report.schema import TaskResult
-from lavindit.task import Task
+from lavindit.task import Task, get_task
 from lavindit.task.context import parse_context
 from lavindit.training import DiTModule
 from lavindit.training.benchmark import BATCH, CLIP_BATCH, SPARE
@@ -33,6 +33,7 @@ from lavindit.training.protocols import PROTOCOLS, Protocol, has_clips
 from lavindit.types import EpisodeBatch
 
 MODEL = "model"
+HELD_OUT_SHIFT = 3.0  # of the times of a held-out loss, whatever that of a training is
 KEPT = ("metric", "unit", "direction", "answer", "stderr", "draw_std", "baselines")
 Answer = Callable[[EpisodeBatch], Tensor]
 """Pictures [B, 3, T', H, W] that answer a batch of one task."""
@@ -205,6 +206,36 @@ def held_out_loss(engine: Engine, folder: Path, data: EpisodeData, time_shift: f
     )  # fmt: skip
     losses = trainer.validate(module, data, verbose=False)[0]
     return {name.removeprefix("val_loss").removeprefix("/") or "all": value for name, value in losses.items()}
+
+
+def train_and_test(
+    training: Training,
+    protocol: Protocol,
+    pairs: int,
+    val_samples: int,
+    device: torch.device,
+    tasks: Sequence[str] | None = None,
+) -> tuple[Row, Engine]:
+    """Train, or go on; what a study files of it: held-out loss, headlines, steps, seconds, parameters.
+
+    Args:
+        training: The training.
+        protocol: Of the test.
+        pairs: Shown with each query, and of the held-out loss.
+        val_samples: Episodes a task of the held-out loss.
+        device: Where the model is tested.
+        tasks: Names; None: those that it was trained on.
+    """
+    trained, engine = training.train(), load(training.model, device)
+    names = list(tasks or engine.info["tasks"])
+    data = EpisodeData(
+        names, source=source_of(protocol, engine.settings.resolution), eval_pairs=pairs, val_samples=val_samples,
+        eval_batch_size=4,
+    )  # fmt: skip
+    loss = held_out_loss(engine, training.model, data, HELD_OUT_SHIFT, precision_of(device))
+    found = headlines(engine, [get_task(name) for name in names], protocol, [pairs])
+    rows = {name: own[str(pairs)] for name, own in found.items()}
+    return trained | {"parameters": parameters_of(engine), "held_out_loss": loss, "tasks": rows}, engine
 
 
 def parameters_of(engine: Engine) -> int:

@@ -18,9 +18,7 @@ SMALL = SourceConfig(resolution=64, scenes=8, test_scenes=4, clips=4, test_clips
 def bench(monkeypatch: pytest.MonkeyPatch):
     """Imports a module of the benchmarks; tests are on few scenes."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    importlib.import_module("studies")
-    for name in ("studies", "model_size", "recipe"):
-        monkeypatch.setattr(importlib.import_module(name), "source_of", lambda protocol, resolution: SMALL)
+    monkeypatch.setattr(importlib.import_module("studies"), "source_of", lambda protocol, resolution: SMALL)
     return importlib.import_module
 
 

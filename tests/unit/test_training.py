@@ -8,8 +8,8 @@ from torch import nn
 from lavindit.cli.train import cpu_precision
 from lavindit.errors import LavinditError
 from lavindit.models import JDiT, JDiTConfig, load_model
+from lavindit.task import check_task_names
 from lavindit.training import DiTModule
-from lavindit.training.checks import check_task_names
 from lavindit.training.dit import Drops
 from lavindit.training.ema import EMA, averaged_copy
 from lavindit.training.optimizers import MuonAdamW
@@ -197,6 +197,6 @@ def test_weights_of_losses_are_numbers_of_0_or_more(tiny_vae_dir, weight):
 
 
 def test_weights_of_losses_are_of_tasks():
-    check_task_names({"depth_estimation": 2.0, "mine": 1.0}, {"mine"})
+    check_task_names("loss_weights", {"depth_estimation": 2.0, "mine": 1.0}, {"mine"})
     with pytest.raises(LavinditError, match="no task 'depth_estimatio'; did you mean 'depth_estimation'"):
-        check_task_names({"depth_estimatio": 2.0}, {"mine"})
+        check_task_names("loss_weights", {"depth_estimatio": 2.0}, {"mine"})

@@ -1,7 +1,5 @@
 """The Lightning data module: which tasks, which scenes, how many pairs."""
 
-from difflib import get_close_matches
-
 from lightning import LightningDataModule
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Sampler
 
@@ -12,7 +10,7 @@ from lavindit.data.readers import Reader
 from lavindit.data.sources import SourceConfig, source_for
 from lavindit.errors import LavinditError
 from lavindit.metrics.networks import available
-from lavindit.task import Task, all_tasks, get_task
+from lavindit.task import Task, all_tasks, check_task_names, get_task
 from lavindit.task.context import parse_context
 from lavindit.types import EpisodeBatch, LatentBatch
 
@@ -99,11 +97,7 @@ class EpisodeData(LightningDataModule):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise LavinditError(f"two tasks are named {twice[0]}; name each once, and rename one of two folders")
-        unknown = set(self.weights) - {task.name for task in self.tasks} - set(all_tasks())
-        if unknown:
-            name = sorted(unknown)[0]
-            near = get_close_matches(name, all_tasks(), n=1)
-            raise LavinditError(f"data.weights: no task {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        check_task_names("data.weights", self.weights, names)
         if self.context is not None:
             parse_context(self.context)
 

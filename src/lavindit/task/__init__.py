@@ -4,7 +4,7 @@ from lavindit.task.contract import Column, Task
 from lavindit.task.estimation import DepthTask, NormalTask
 from lavindit.task.folder import FolderTask
 from lavindit.task.generation import GenerationTask
-from lavindit.task.registry import all_tasks, get_task
+from lavindit.task.registry import all_tasks, check_task_names, get_task
 from lavindit.task.restoration import RestorationTask
 from lavindit.task.segments import InstanceTask
 
@@ -18,5 +18,6 @@ __all__ = [
     "RestorationTask",
     "Task",
     "all_tasks",
+    "check_task_names",
     "get_task",
 ]

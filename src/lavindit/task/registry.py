@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+from collections.abc import Collection, Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -37,6 +38,22 @@ def all_tasks() -> dict[str, Task]:
             _add(tasks, _task_of(_import(point.module, origin), origin), origin)
         _found = tasks
     return _found
+
+
+def check_task_names(option: str, named: Iterable[str], in_use: Collection[str]) -> None:
+    """Refuse names of tasks that nobody knows, which are slips; a registered task may be named without being in use.
+
+    Args:
+        option: Where they stand, for the message.
+        named: The names.
+        in_use: Names of the tasks in use.
+
+    Raises:
+        LavinditError: There is no such task.
+    """
+    for name in sorted(set(named) - set(in_use) - set(all_tasks())):
+        near = difflib.get_close_matches(name, all_tasks(), n=1)
+        raise LavinditError(f"{option}: no task {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
 
 
 def get_task(name: str | Path) -> Task:

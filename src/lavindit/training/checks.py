@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from torch.distributed.tensor import DTensor
 
 from lavindit.errors import LavinditError
 from lavindit.files import write_atomically
-from lavindit.task import all_tasks
 from lavindit.types import EpisodeBatch, LatentBatch
 
 
@@ -55,17 +53,6 @@ def check_loss_weights(weights: Mapping[str, float]) -> None:
     for name, weight in weights.items():
         if not 0 <= weight < math.inf:
             raise LavinditError(f"loss_weights: {name} has weight {weight}; weights are numbers of 0 or more")
-
-
-def check_task_names(weights: Mapping[str, float], named: Collection[str]) -> None:
-    """Refuse weights of tasks that nobody knows, which are slips; registered ones may be named without being trained.
-
-    Raises:
-        LavinditError: There is no such task.
-    """
-    for name in sorted(set(weights) - set(named) - set(all_tasks())):
-        near = get_close_matches(name, {*named, *all_tasks()}, n=1)
-        raise LavinditError(f"loss_weights: no task {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
 
 
 def save_batch(batch: EpisodeBatch | LatentBatch, run: Path, step: int, rank: int) -> Path:

@@ -13,8 +13,9 @@ from lavindit.flow import seed_from
 from lavindit.inference.presets import settle
 from lavindit.inference.sampler import Posterior, SamplingConfig, answer_batch, encode_batch
 from lavindit.models import STVAE, JDiT, JDiTConfig, ModelBundle, load_engine_model, load_model
+from lavindit.task import check_task_names
 from lavindit.training.base import TrainedModule
-from lavindit.training.checks import check_loss_weights, check_start, check_task_names
+from lavindit.training.checks import check_loss_weights, check_start
 from lavindit.training.latents import check_vae, latent_sizes, latents_of
 from lavindit.training.results import TestRecorder
 from lavindit.training.targets import Drops, NoisyTargets, Which
@@ -153,7 +154,7 @@ class DiTModule(TrainedModule):
         super().on_fit_start()
         self._started_with = {}
         data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        check_task_names(self.loss_weights, {task.name for task in data.tasks})
+        check_task_names("loss_weights", self.loss_weights, {task.name for task in data.tasks})
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Likewise of those of a checkpoint."""
