@@ -31,7 +31,8 @@ MODEL = "--model.init_args."
 VARIANTS: dict[str, tuple[str, ...]] = {
     WHOLE: (),
     "no input beside the noise": (f"{MODEL}network.input_condition=false",),
-    "time shift 3": (f"{MODEL}time_shift=3",),
+    "velocity from the last layer": (f"{MODEL}network.predicts=velocity",),
+    "time shift 3": (f"{MODEL}time_shift=3", f"{MODEL}sampling.shift=3"),
     "losses as they are": (f"{MODEL}loss_weights=null",),
     "two noisy copies": (f"{MODEL}noisy_copies=2",),
     "the query's target alone": (f"{MODEL}targets=query",),

@@ -23,6 +23,7 @@ def latents(frames: int, seed: int, batch: int = 1) -> torch.Tensor:
 
 
 T = torch.tensor([0.4])
+OURS = {"input_condition": True, "predicts": "data"}  # what neither paper nor release has
 
 
 @pytest.mark.parametrize("rotation", ["half_split", "interleaved"])
@@ -128,9 +129,9 @@ def test_prefix_pairs_see_pairs_and_the_query_sees_pairs_and_itself():
     assert visible[4] == (True,) * 5 + (False,)
 
 
-@pytest.mark.parametrize("input_condition", [False, True])
-def test_one_pass_over_every_pair_equals_a_pass_for_each(input_condition):
-    model, pairs = random_model(context_attention="causal", input_condition=input_condition), 3
+@pytest.mark.parametrize("options", [{}, OURS])
+def test_one_pass_over_every_pair_equals_a_pass_for_each(options):
+    model, pairs = random_model(context_attention="causal", **options), 3
     clean, noisy = latents(2 * pairs + 1, 1), latents(pairs + 1, 2)
     t = torch.tensor([[0.1, 0.4, 0.6, 0.9]])
     together = model(noisy, t, clean, every_pair_layout(pairs))
@@ -139,9 +140,9 @@ def test_one_pass_over_every_pair_equals_a_pass_for_each(input_condition):
         torch.testing.assert_close(together[:, :, i : i + 1], alone, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("input_condition", [False, True])
-def test_one_pass_over_every_pair_equals_a_pass_for_each_with_clips(input_condition):
-    model, frames = random_model(context_attention="causal", input_condition=input_condition), 2
+@pytest.mark.parametrize("options", [{}, OURS])
+def test_one_pass_over_every_pair_equals_a_pass_for_each_with_clips(options):
+    model, frames = random_model(context_attention="causal", **options), 2
     clean, noisy = latents(2 * 2 * frames + frames, 1), latents(3 * frames, 2)
     t = torch.tensor([[0.2, 0.2, 0.5, 0.5, 0.8, 0.8]])
     together = model(noisy, t, clean, every_pair_layout(2, frames, frames))
@@ -152,9 +153,9 @@ def test_one_pass_over_every_pair_equals_a_pass_for_each_with_clips(input_condit
         torch.testing.assert_close(together[:, :, i * frames : (i + 1) * frames], alone, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("input_condition", [False, True])
-def test_noisy_copies_of_a_target_do_not_see_each_other(input_condition):
-    model, pairs = random_model(context_attention="causal", input_condition=input_condition), 2
+@pytest.mark.parametrize("options", [{}, OURS])
+def test_noisy_copies_of_a_target_do_not_see_each_other(options):
+    model, pairs = random_model(context_attention="causal", **options), 2
     clean, noisy = latents(2 * pairs + 1, 1), latents(2 * (pairs + 1), 2)
     t = torch.tensor([[0.1, 0.4, 0.6, 0.9, 0.2, 0.3]])
     together = model(noisy, t, clean, every_pair_layout(pairs, copies=2))
@@ -197,3 +198,18 @@ def test_every_noisy_frame_has_the_input_that_it_answers():
     assert every_pair_layout(2, 1, 1).inputs == (0, 2, 4)
     assert every_pair_layout(1, 1, 2, copies=2).inputs == (0, 0, 3, 3) * 2
     assert inputs_of([0, 5], 2, 4) == (0, 1, 1, 1, 5, 6, 6, 6)
+
+
+@pytest.mark.parametrize("t", [0.0, 0.3, 0.9])
+def test_a_network_that_predicts_the_data_moves_towards_it(t):
+    model = random_model(context_attention="causal", predicts="data")
+    plain = random_model(context_attention="causal")
+    noisy, context = latents(1, 1), latents(5, 2)
+    data = plain(noisy, torch.tensor([t]), context)  # the same weights, read as they are
+    moved = noisy + (1 - t) * model(noisy, torch.tensor([t]), context)
+    torch.testing.assert_close(moved, data, atol=1e-4, rtol=1e-4)
+
+
+def test_near_the_data_a_step_towards_it_is_bounded():
+    model = random_model(context_attention="causal", predicts="data")
+    assert model(latents(1, 1), torch.ones(1), latents(5, 2)).isfinite().all()

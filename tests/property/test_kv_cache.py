@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_jdit import latents, random_model
+from test_jdit import OURS, latents, random_model
 
 from lavindit.models.jdit import KVCache, join_caches, query_layout
 from lavindit.models.jdit.attention import plain_kernel
@@ -46,7 +46,7 @@ def test_a_context_of_each_episodes_own_is_read_as_well(mode):
 @pytest.mark.parametrize("mode", READ_ONCE)
 def test_an_input_beside_the_noise_is_there_whoever_read_it(mode, sizes):
     frames_in, frames_out = sizes
-    model = random_model(context_attention=mode, input_condition=True)
+    model = random_model(context_attention=mode, **OURS)
     context, query = latents(2 * (frames_in + frames_out), 1), latents(frames_in, 2, 2)
     noisy, t = latents(frames_out, 3, 2), torch.tensor([0.2, 0.7])
     layout = query_layout(mode, context.shape[2] + frames_in, frames_out, frames_in)

@@ -32,6 +32,8 @@ class JDiTConfig:
             from one picture to another join their condition to the noise (Palette: Saharia et al. 2022; Marigold: Ke
             et al. 2024). Neither paper nor release has it; where little can be trained, it spares the network to
             learn where to look (docs/training.md).
+        predicts: What the last layer gives. "velocity": as paper and release. "data": the clean target, from which
+            the velocity follows (JiT: Li & He 2025), so that noise need not pass through a narrow network.
         full_last_block: Keep the last block's context output and MLP, which nothing reads; only released
             state dicts have them.
     """
@@ -50,6 +52,7 @@ class JDiTConfig:
     rope_dims: tuple[int, int, int] | None = None
     rope_base: float = 10000.0
     input_condition: bool = False
+    predicts: Literal["velocity", "data"] = "velocity"
     full_last_block: bool = False
 
     def __post_init__(self) -> None:

@@ -20,6 +20,7 @@ from lavindit.models.jdit.rope import SequenceTables, sequence_tables
 
 FREQUENCIES = 128
 LAYER_NORM_EPS = 1e-5
+LEAST_LEFT = 0.05  # of the way to the data, so that an error in them does not become a velocity without bound (JiT)
 
 
 class TimeEmbedding(nn.Module):
@@ -119,7 +120,7 @@ class JDiT(nn.Module):
                 tokens_c, tokens_t, _ = checkpoint(block, *inputs, use_reentrant=False)
             else:
                 tokens_c, tokens_t, _ = block(*inputs)
-        return self._velocity(tokens_t, target_time, noisy.shape[3])
+        return self._velocity(tokens_t, target_time, noisy, t)
 
     @torch.no_grad()
     def read(self, context: Tensor, past: Sequence[KVCache] = ()) -> KVCache:
@@ -181,7 +182,7 @@ class JDiT(nn.Module):
         tokens = self._embed_noisy(noisy, inputs)
         for number, block in enumerate(self.blocks):
             _, tokens, _ = block(None, tokens, None, time, tables, [cache.block(number) for cache in past])
-        return self._velocity(tokens, time, noisy.shape[3])
+        return self._velocity(tokens, time, noisy, t)
 
     def _embed(self, embed: nn.Module, latent: Tensor) -> Tensor:
         return embed(self._patchify(latent.to(self.final.weight.dtype)))
@@ -195,10 +196,14 @@ class JDiT(nn.Module):
         h, w = (side // self.config.patch for side in latent.shape[3:])
         return sequence_tables(self.config, layout, h, w, latent.device)
 
-    def _velocity(self, tokens: Tensor, time: Tensor, height: int) -> Tensor:
-        """Tokens after the last block [B, T, n, D] -> [B, C, T, h, w]."""
+    def _velocity(self, tokens: Tensor, time: Tensor, noisy: Tensor, t: Tensor) -> Tensor:
+        """Tokens after the last block [B, T, n, D] -> velocity of `noisy` [B, C, T, h, w], at its times `t`."""
         scale = 1 + self.final_modulation(F.silu(time)).unsqueeze(2)
-        return self._unpatchify(self.final(rms_norm(tokens) * scale), height // self.config.patch)
+        found = self._unpatchify(self.final(rms_norm(tokens) * scale), noisy.shape[3] // self.config.patch)
+        if self.config.predicts == "velocity":
+            return found
+        left = 1 - (t[:, None] if t.ndim == 1 else t)[:, None, :, None, None]  # of the way from noise (0) to data (1)
+        return (found.float() - noisy) / left.clamp_min(LEAST_LEFT)
 
     def _patchify(self, x: Tensor) -> Tensor:
         """[B, C, T, h, w] -> [B, T, n, p p C]: patch row, patch column, channel."""
