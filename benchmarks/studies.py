@@ -20,7 +20,7 @@ from lavindit.cli.train import cpu_precision
 from lavindit.data import EpisodeData, EpisodeMaker, SourceConfig
 from lavindit.data.mixture import EpisodeTest
 from lavindit.errors import LavinditError
-from lavindit.inference import Engine, TaskScorer, answer_batch, load
+from lavindit.inference import Engine, LatentCache, TaskScorer, answer_batch, load
 from lavindit.inference.sampler import pictures_a_pass
 from lavindit.models import model_folder
 from lavindit.report.schema import TaskResult
@@ -90,13 +90,13 @@ def score(task: Task, source: SourceConfig, protocol: Protocol, answer: Answer) 
     return scorer.result()
 
 
-def answer_of(engine: Engine, task: Task, seed: int = 0) -> Answer:
+def answer_of(engine: Engine, task: Task, seed: int = 0, cache: LatentCache | None = None) -> Answer:
     """How a model answers a task's queries: sampled as its directory says of the task."""
     sampling, device = engine.settle(task=task.name, seed=seed).sampling, next(engine.jdit.parameters()).device
 
     def answer(batch: EpisodeBatch) -> Tensor:
         chunk = pictures_a_pass(batch.inputs, batch.targets)
-        return answer_batch(engine.vae, engine.jdit, batch.to(device), sampling, chunk)
+        return answer_batch(engine.vae, engine.jdit, batch.to(device), sampling, chunk, cache)
 
     return answer
 
@@ -112,15 +112,13 @@ def headlines(
 ) -> dict[str, dict[str, Row]]:
     """Headlines by task and by number of pairs, as text, as JSON has its keys."""
     source = source_of(protocol, engine.settings.resolution)
-    return {
-        task.name: {
-            str(count): headline_row(
-                score(task, source, replace(protocol, pairs=count), answer_of(engine, task, protocol.seed))
-            )
-            for count in pairs
-        }
-        for task in tasks
-    }
+
+    def rows(task: Task) -> dict[str, Row]:
+        answer = answer_of(engine, task, protocol.seed, LatentCache())
+        shown = {str(count): replace(protocol, pairs=count) for count in pairs}
+        return {count: headline_row(score(task, source, one, answer)) for count, one in shown.items()}
+
+    return {task.name: rows(task) for task in tasks}
 
 
 def gain(row: Mapping[str, Any], other: float | None) -> float | None:

@@ -1,6 +1,7 @@
 """Inference: sampling, the engine, baselines and scores."""
 
 from lavindit.inference.engine import Engine, load
+from lavindit.inference.latent_cache import LatentCache
 from lavindit.inference.presets import PRESETS, Options, Settings, resettle, settle
 from lavindit.inference.prompt import Prompt, PromptStore
 from lavindit.inference.prompt_file import PromptFile, load_prompt, save_prompt
@@ -10,6 +11,7 @@ from lavindit.inference.scorer import TaskScorer, write_strip
 __all__ = [
     "PRESETS",
     "Engine",
+    "LatentCache",
     "Options",
     "Prompt",
     "PromptFile",

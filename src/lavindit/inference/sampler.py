@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lavindit.errors import LavinditError
 from lavindit.flow import SOLVERS, Field, Grid, check_times, guide, seeded_noise, solve, time_grid
+from lavindit.inference.latent_cache import LatentCache
 from lavindit.models import STVAE, JDiT
 from lavindit.models.jdit import KVCache, query_layout
 from lavindit.types import EpisodeBatch, LatentEpisode
@@ -79,7 +80,12 @@ def pictures_a_pass(*parts: Tensor) -> int:
 
 
 def encode_batch(
-    vae: STVAE, batch: EpisodeBatch, posterior: Posterior = "mean", seed: int = 0, chunk: int | None = None
+    vae: STVAE,
+    batch: EpisodeBatch,
+    posterior: Posterior = "mean",
+    seed: int = 0,
+    chunk: int | None = None,
+    cache: LatentCache | None = None,
 ) -> LatentEpisode:
     """Encode all pictures of a batch, each image or clip on its own.
 
@@ -90,8 +96,11 @@ def encode_batch(
             and `seed`, whatever the batch.
         seed: Seed of the samples.
         chunk: Pictures a pass of the encoder; None: all at once.
+        cache: Latents of pictures that came before, and for those that come now; means alone are kept there.
     """
     parts = {"input": batch.inputs, "target": batch.targets}
+    if cache is not None and posterior == "mean":
+        return LatentEpisode(*(cache.to_latent(vae, part, chunk) for part in parts.values()))
     noises: dict[str, Tensor] = {}
     if posterior == "sample":
         for name, part in parts.items():
@@ -243,10 +252,24 @@ def _compute_anew(model: JDiT, latent: LatentEpisode, null: bool) -> Field:
 
 @torch.no_grad()
 def answer_batch(
-    vae: STVAE, model: JDiT, batch: EpisodeBatch, config: SamplingConfig, chunk: int | None = None
+    vae: STVAE,
+    model: JDiT,
+    batch: EpisodeBatch,
+    config: SamplingConfig,
+    chunk: int | None = None,
+    cache: LatentCache | None = None,
 ) -> Tensor:
-    """Answers to a batch as pictures [B, 3, T, H, W]; `chunk` pictures a pass of the VAE, None: all at once."""
-    latent = encode_batch(vae, batch, config.posterior, config.seed, chunk)
+    """Answers to a batch as pictures [B, 3, T, H, W].
+
+    Args:
+        vae: The VAE.
+        model: The transformer.
+        batch: Episodes.
+        config: How to sample.
+        chunk: Pictures a pass of the VAE; None: all at once.
+        cache: Latents of pictures that came before (`encode_batch`).
+    """
+    latent = encode_batch(vae, batch, config.posterior, config.seed, chunk, cache)
     return vae.to_pictures(sample_latents(model, latent, batch.sample_ids, config), chunk)
 
 

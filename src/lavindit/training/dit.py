@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lavindit.data.latents import LatentsConfig
 from lavindit.flow import seed_from
+from lavindit.inference.latent_cache import LatentCache
 from lavindit.inference.presets import settle
 from lavindit.inference.sampler import Posterior, SamplingConfig, answer_batch, encode_batch
 from lavindit.models import STVAE, JDiT, JDiTConfig, ModelBundle, load_engine_model, load_model
@@ -98,6 +99,7 @@ class DiTModule(TrainedModule):
         self.posterior: Posterior = posterior
         self.checkpoint_blocks, self.compile_blocks = checkpoint_blocks, compile_blocks
         self.recorder: TestRecorder | None = None
+        self._pairs_of_test = LatentCache()
         # Out of the module's sight: it is neither trained nor sharded nor stored with a checkpoint.
         self._vae: tuple[STVAE, ...] = ()
         # The task sampling of `init_from`, until training changes the weights.
@@ -212,15 +214,18 @@ class DiTModule(TrainedModule):
         self.recorder = TestRecorder(self, asdict(self.sampling), samplings, self.strips)
 
     def test_step(self, batch: EpisodeBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Answer a batch and score it."""
+        """Answer a batch and score it; pairs that other queries of the task were shown are not encoded again."""
         assert self.recorder is not None
+        if batch_idx == 0:  # each task on its own, so that its figures are the same whatever was tested before
+            self._pairs_of_test.clear()
         with self.recorder.clock() as clock:
-            answers = self._answer(batch)
+            answers = self._answer(batch, self._pairs_of_test)
         self.recorder.record(batch, answers, clock.seconds, self._rebuild)
 
     def on_test_end(self) -> None:
         """Write the result."""
         super().on_test_end()
+        self._pairs_of_test.clear()
         assert self.recorder is not None
         self.recorder.write()
 
@@ -228,9 +233,9 @@ class DiTModule(TrainedModule):
         """Answers of a batch as pictures [B, 3, T, H, W]."""
         return self._answer(batch)
 
-    def _answer(self, batch: EpisodeBatch) -> Tensor:
+    def _answer(self, batch: EpisodeBatch, cache: LatentCache | None = None) -> Tensor:
         config = self.sampling_of(batch.tasks[0])  # a batch of a test is of one task
-        return answer_batch(self.frozen_vae(), self.averaged(), batch, config, self.vae_chunk)
+        return answer_batch(self.frozen_vae(), self.averaged(), batch, config, self.vae_chunk, cache)
 
     def _rebuild(self, pictures: Tensor) -> Tensor:
         """Pictures [B, 3, T, H, W] through the VAE and back."""
