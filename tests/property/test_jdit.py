@@ -23,7 +23,7 @@ def latents(frames: int, seed: int, batch: int = 1) -> torch.Tensor:
 
 
 T = torch.tensor([0.4])
-OURS = {"input_condition": True, "predicts": "data"}  # what neither paper nor release has
+OURS = {"input_condition": True, "input_skip": True, "predicts": "data"}  # what neither paper nor release has
 
 
 @pytest.mark.parametrize("rotation", ["half_split", "interleaved"])

@@ -35,7 +35,12 @@ def count(run: Any, *args: Any) -> tuple[int, Any]:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"full_last_block": True, "sandwich": False, "queries_per_kv": 1}, {"input_condition": True}]
+    "options",
+    [
+        {},
+        {"full_last_block": True, "sandwich": False, "queries_per_kv": 1},
+        {"input_condition": True, "input_skip": True},
+    ],
 )
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("mode", MODES)

@@ -29,7 +29,7 @@ from lavindit.training.plan_prompt import PromptSetup, compile_and_answer, plan_
 Cli = Callable[[list[object]], Any]
 
 SMALL = JDiTConfig(width=128, depth=3, heads=4, queries_per_kv=2)
-CONDITIONED = replace(SMALL, input_condition=True)
+CONDITIONED = replace(SMALL, input_condition=True, input_skip=True)
 VAE = STVAEConfig(widths=(16, 16, 16), encoder_blocks=1, decoder_blocks=1, mid_blocks=1, norm_groups=8)
 SETUP = TrainingSetup(resolution=64, pairs=2, batch_per_device=2, kernels="cpu")
 SINGLE = TrainingSetup(resolution=64, pairs=2)

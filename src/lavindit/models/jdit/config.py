@@ -32,6 +32,9 @@ class JDiTConfig:
             from one picture to another join their condition to the noise (Palette: Saharia et al. 2022; Marigold: Ke
             et al. 2024). Neither paper nor release has it; where little can be trained, it spares the network to
             learn where to look (docs/training.md).
+        input_skip: What the last layer gives also holds the input's latent, each number times a gate of the token that
+            starts at zero: where little of an input has to change, it need not go through the network. Not in paper
+            or release.
         predicts: What the last layer gives. "velocity": as paper and release. "data": the clean target, from which
             the velocity follows (JiT: Li & He 2025), so that noise need not pass through a narrow network.
         full_last_block: Keep the last block's context output and MLP, which nothing reads; only released
@@ -52,6 +55,7 @@ class JDiTConfig:
     rope_dims: tuple[int, int, int] | None = None
     rope_base: float = 10000.0
     input_condition: bool = False
+    input_skip: bool = False
     predicts: Literal["velocity", "data"] = "velocity"
     full_last_block: bool = False
 
@@ -62,6 +66,11 @@ class JDiTConfig:
             )
         if sum(self.axis_dims) != self.head_dim or any(dim % 2 for dim in self.axis_dims):
             raise ValueError(f"rope_dims {self.axis_dims} must be even and sum to the head width {self.head_dim}")
+
+    @property
+    def reads_input(self) -> bool:
+        """Whether a noisy frame needs the frame that is its input, beside the context."""
+        return self.input_condition or self.input_skip
 
     @property
     def head_dim(self) -> int:

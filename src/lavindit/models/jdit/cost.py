@@ -46,10 +46,10 @@ def count_parameters(config: JDiTConfig) -> dict[str, int]:
     width, patch = config.width, _patch_width(config)
     last = 2 * _stream_parameters(config) - (0 if config.full_last_block else _out_and_mlp(config))
     return {
-        "embedding": _embeddings(config) * (patch * width + width + 2 * width),
+        "embedding": (3 if config.input_condition else 2) * (patch * width + width + 2 * width),
         "time": WAVES * width + width + width * width + width + 2 * width,
         "blocks": 2 * (config.depth - 1) * _stream_parameters(config) + last,
-        "final": width * width + width + width * patch + patch,
+        "final": width * width + width + (2 if config.input_skip else 1) * (width * patch + patch),
     }
 
 
@@ -70,7 +70,7 @@ def forward_cost(
     joint = config.context_attention == "joint"
     embeddings = target_times + (0 if joint else 1)  # the fixed time of a context is embedded, too
     once = embeddings * (WAVES * width + width * width) + target_times * width * width
-    once += (context + _embeddings(config) * target) * _patch_width(config) * width
+    once += (context + _ends(config) * target) * _patch_width(config) * width
     modulation = (1 + target_times) * 4 * width * width
     keys = 2 * width * config.kv_width
     whole = width * width + keys + _out_and_mlp(config)
@@ -119,7 +119,7 @@ def answer_cost(
     """
     width, n = config.width, tokens_per_frame
     tokens = target_frames * n
-    once = WAVES * width + 2 * width * width + _embeddings(config) * tokens * _patch_width(config) * width
+    once = WAVES * width + 2 * width * width + _ends(config) * tokens * _patch_width(config) * width
     whole = width * width + 2 * width * config.kv_width + _out_and_mlp(config)
     block = 4 * width * width + tokens * whole
     attention = batch * 2 * width * config.depth * target_frames * (past_frames + target_frames) * n**2
@@ -154,7 +154,7 @@ def forward_bytes(
     rest = 2 * width + (width + 2 * hidden) + (hidden + width)
     token = qkv + (2 * width + 2 * config.kv_width) + rest
     last = context * (keys + 2 * config.kv_width) + target * token
-    ends = (context + _embeddings(config) * target) * (_patch_width(config) + width)
+    ends = (context + _ends(config) * target) * (_patch_width(config) + width)
     activations = batch * ((config.depth - 1) * (context + target) * token + last + ends)
     return bytes_per_number * (sum(count_parameters(config).values()) + activations)
 
@@ -171,9 +171,9 @@ def _cost(once: int, blocks: int, attention: int, executed: int) -> Cost:
     return Cost(2 * (once + blocks), 2 * attention, 2 * executed, 2 * (blocks + executed))
 
 
-def _embeddings(config: JDiTConfig) -> int:
-    """Linear layers from latents to tokens; also those that a noisy token passes, the last layer among them."""
-    return 3 if config.input_condition else 2
+def _ends(config: JDiTConfig) -> int:
+    """Linear layers between latents and tokens that a noisy token passes."""
+    return 2 + config.input_condition + config.input_skip
 
 
 def _patch_width(config: JDiTConfig) -> int:

@@ -67,6 +67,7 @@ class JDiT(nn.Module):
         )
         self.final_modulation = nn.Linear(config.width, config.width)
         self.final = nn.Linear(config.width, patch_width)
+        self.input_gate = nn.Linear(config.width, patch_width) if config.input_skip else None
         self.reset_parameters()
 
     def _embedder(self, patch_width: int) -> nn.Sequential:
@@ -84,8 +85,9 @@ class JDiT(nn.Module):
         for module in self.modules():
             if isinstance(module, Stream):
                 nn.init.zeros_(module.modulation.weight)
-        for linear in (self.final_modulation, self.final):
-            nn.init.zeros_(linear.weight)
+        for linear in (self.final_modulation, self.final, self.input_gate):
+            if linear is not None:
+                nn.init.zeros_(linear.weight)
         for linear in (self.time_embed.first, self.time_embed.second):
             nn.init.normal_(linear.weight, std=0.02)
         nn.init.normal_(self.context_vector, std=0.02)
@@ -107,8 +109,8 @@ class JDiT(nn.Module):
         config = self.config
         if layout is None:
             layout = query_layout(config.context_attention, context.shape[2], noisy.shape[2], query_frames=1)
-        inputs = context[:, :, list(layout.inputs)] if config.input_condition else None
-        tokens_c, tokens_t = self._embed(self.context_embed, context), self._embed_noisy(noisy, inputs)
+        beside = context[:, :, list(layout.inputs)] if config.reads_input else None
+        tokens_c, tokens_t = self._embed(self.context_embed, context), self._embed_noisy(noisy, beside)
         time = self.time_embed(t[:, None] if t.ndim == 1 else t)
         joint = config.context_attention == "joint"
         context_time = (time if joint else self.time_embed(t.new_ones(len(t), 1))) + self.context_vector
@@ -120,7 +122,7 @@ class JDiT(nn.Module):
                 tokens_c, tokens_t, _ = checkpoint(block, *inputs, use_reentrant=False)
             else:
                 tokens_c, tokens_t, _ = block(*inputs)
-        return self._velocity(tokens_t, target_time, noisy, t)
+        return self._velocity(tokens_t, target_time, noisy, t, beside)
 
     @torch.no_grad()
     def read(self, context: Tensor, past: Sequence[KVCache] = ()) -> KVCache:
@@ -157,7 +159,7 @@ class JDiT(nn.Module):
             noisy: [B, C, T, h, w].
             t: Times in [0, 1], [B].
             past: What was read, in order, the query last; B of each may be 1.
-            query: The query's clean frames [B, C, Tq, h, w]; only a network with `input_condition` reads them again.
+            query: The query's clean frames [B, C, Tq, h, w]; only a network that `reads_input` needs them again.
 
         Returns:
             Velocity [B, C, T, h, w].
@@ -166,9 +168,9 @@ class JDiT(nn.Module):
             ValueError: The network needs the query, and it is missing.
         """
         inputs = None
-        if self.config.input_condition:
+        if self.config.reads_input:
             if query is None:
-                raise ValueError("a network with input_condition needs the query in every step")
+                raise ValueError("a network with input_condition or input_skip needs the query in every step")
             inputs = query[:, :, list(inputs_of([0], query.shape[2], noisy.shape[2]))]
         first = sum(cache.frames for cache in past)
         tables = self._tables(Layout((), tuple(range(first, first + noisy.shape[2])), None), noisy)
@@ -182,7 +184,7 @@ class JDiT(nn.Module):
         tokens = self._embed_noisy(noisy, inputs)
         for number, block in enumerate(self.blocks):
             _, tokens, _ = block(None, tokens, None, time, tables, [cache.block(number) for cache in past])
-        return self._velocity(tokens, time, noisy, t)
+        return self._velocity(tokens, time, noisy, t, inputs)
 
     def _embed(self, embed: nn.Module, latent: Tensor) -> Tensor:
         return embed(self._patchify(latent.to(self.final.weight.dtype)))
@@ -196,10 +198,13 @@ class JDiT(nn.Module):
         h, w = (side // self.config.patch for side in latent.shape[3:])
         return sequence_tables(self.config, layout, h, w, latent.device)
 
-    def _velocity(self, tokens: Tensor, time: Tensor, noisy: Tensor, t: Tensor) -> Tensor:
+    def _velocity(self, tokens: Tensor, time: Tensor, noisy: Tensor, t: Tensor, inputs: Tensor | None) -> Tensor:
         """Tokens after the last block [B, T, n, D] -> velocity of `noisy` [B, C, T, h, w], at its times `t`."""
-        scale = 1 + self.final_modulation(F.silu(time)).unsqueeze(2)
-        found = self._unpatchify(self.final(rms_norm(tokens) * scale), noisy.shape[3] // self.config.patch)
+        tokens = rms_norm(tokens) * (1 + self.final_modulation(F.silu(time)).unsqueeze(2))
+        numbers = self.final(tokens)
+        if self.input_gate is not None and inputs is not None:
+            numbers = numbers + self.input_gate(tokens) * self._patchify(inputs.to(numbers.dtype))
+        found = self._unpatchify(numbers, noisy.shape[3] // self.config.patch)
         if self.config.predicts == "velocity":
             return found
         left = 1 - (t[:, None] if t.ndim == 1 else t)[:, None, :, None, None]  # of the way from noise (0) to data (1)
