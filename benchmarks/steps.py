@@ -1,6 +1,6 @@
 """Quality against evaluations of the network, task by task, and the defaults that follow from it.
 
-    python benchmarks/steps.py --model runs/demo --out benchmarks/results/steps.json --write
+    python benchmarks/steps.py --model nano --out benchmarks/results/steps.json --write
 
 Euler, Heun and midpoint on even grids and on grids that are tuned to the task, each at the same numbers of evaluations
 (NFE: Heun and midpoint take two a step; guidance asks the network twice in each). Grids are tuned on validation

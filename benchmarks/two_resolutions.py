@@ -1,6 +1,6 @@
 """The recipe of two resolutions at nano size: what the second stage adds, from the results of three tests.
 
-    make demo
+    make train-nano
     lavindit test --config experiment/demo_jdit.yaml --config data/world128.yaml \
       --ckpt_path runs/demo/checkpoints/last.ckpt --trainer.default_root_dir runs/demo_at_128
     lavindit fit --config experiment/nano_128.yaml

@@ -1,6 +1,6 @@
 """lavindit: in-context vision models. Show a few input-target pairs and a query; get the answer.
 
-engine = lavindit.load("runs/demo/model")
+engine = lavindit.load("nano")
 prediction = engine.apply("depth_estimation", "photo.jpg", pairs=4)
 prediction.save("depth.png")
 """

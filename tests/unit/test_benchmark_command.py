@@ -13,7 +13,7 @@ from torch import Tensor
 from conftest import make_tiny_jdit, make_tiny_vae
 from lavindit.errors import LavinditError
 from lavindit.inference import load
-from lavindit.models import ModelBundle, load_model, model_folder, save_model
+from lavindit.models import ModelBundle, load_model, save_model
 from lavindit.report.figure import BEST_CONSTANT, MEAN_FILL, QUERY_VAE
 from lavindit.report.schema import read_result
 from lavindit.task import all_tasks
@@ -258,16 +258,16 @@ class TestExpected:
         ran = bench([*SMALL, *TASKS, "--out", tmp_path / "new", "--expect", tmp_path / "none.yaml"])
         assert (ran.code, (tmp_path / "new").exists()) == (2, False)
 
-    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        "tasks", [["depth_estimation"], pytest.param([], id="all", marks=pytest.mark.slow)], ids=["depth", "all"]
+    )
     def test_the_released_model_gives_its_figures_again(
-        self, run_cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, run_cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tasks: list[str]
     ) -> None:
-        if not EXPECTED.is_file():
-            pytest.skip("benchmarks/expected.yaml is not there yet")
-        if not (model_folder("nano") / "config.json").is_file():
-            pytest.skip("no model named nano comes with this installation")
         monkeypatch.setattr("lavindit.training.protocols.PROTOCOLS", PROTOCOLS)
-        ran = run_cli(["benchmark", "quick", "--model", "nano", "--out", tmp_path / "run", "--expect", EXPECTED])
+        chosen = [f"--task={task}" for task in tasks]
+        base = ["benchmark", "quick", "--model", "nano", "--out", tmp_path / "run", "--expect", EXPECTED]
+        ran = run_cli([*base, *chosen])
         assert ran.code == 0, ran.stderr
 
 

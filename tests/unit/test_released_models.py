@@ -97,20 +97,14 @@ class TestNames:
 
 @pytest.mark.usefixtures("desk")
 class TestOrder:
-    def test_of_the_default(
-        self, model: Path, desk: Path, shelf: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        demo = desk / "runs" / "demo" / "model"
-        save_model(load_model(model), demo)
+    def test_of_the_default(self, shelf: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("LAVINDIT_MODEL", "mine")
         assert find_model(Path("named")) == Path("named")
         assert find_model(None) == Path("mine")
         monkeypatch.delenv("LAVINDIT_MODEL")
         assert find_model(None) == shelf / "nano"
         monkeypatch.setattr("lavindit.models.released.RELEASED", tmp_path / "none")
-        assert find_model(None) == Path("runs/demo/model")
-        (demo / "config.json").unlink()
-        with pytest.raises(LavinditError, match="no model: name one with --model"):
+        with pytest.raises(LavinditError, match="no released model 'nano'; no model comes with this installation"):
             find_model(None)
 
 

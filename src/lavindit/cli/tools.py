@@ -12,7 +12,7 @@ from lavindit.errors import LavinditError
 from lavindit.inference import PRESETS, Engine, Options, Settings, load
 from lavindit.inference.presets import find_preset
 from lavindit.inference.sampler import Posterior
-from lavindit.models.released import RELEASED_DEFAULT, released_folder, released_models
+from lavindit.models.released import RELEASED_DEFAULT, released_folder
 from lavindit.pictures import Fit
 from lavindit.report import write_report
 from lavindit.report.schema import RESULT_NAME, read_result
@@ -21,7 +21,6 @@ from lavindit.task import Task
 from lavindit.task.context import CHOICES
 
 MODEL_VARIABLE = "LAVINDIT_MODEL"
-DEFAULT_MODEL = Path("runs/demo/model")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -131,21 +130,12 @@ def find_device(named: str) -> torch.device:
 
 
 def find_model(named: Path | None) -> Path:
-    """The model that is named, else the environment's, else the released default, else that of a run of the demo.
+    """The model that is named, else the environment's, else the released default.
 
     Raises:
-        LavinditError: There is none.
+        LavinditError: None is named, and the released one is missing.
     """
     if named is not None:
         return named
     variable = os.environ.get(MODEL_VARIABLE)
-    if variable:
-        return Path(variable)
-    if RELEASED_DEFAULT in released_models():
-        return released_folder(RELEASED_DEFAULT)
-    if (DEFAULT_MODEL / "config.json").is_file():
-        return DEFAULT_MODEL
-    raise LavinditError(
-        f"no model: name one with --model or ${MODEL_VARIABLE}, or train one: "
-        "`make demo` in a checkout, `lavindit fit --config experiment/demo_vae.yaml` and then demo_jdit.yaml anywhere"
-    )
+    return Path(variable) if variable else released_folder(RELEASED_DEFAULT)
