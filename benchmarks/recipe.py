@@ -31,6 +31,7 @@ MODEL = "--model.init_args."
 VARIANTS: dict[str, tuple[str, ...]] = {
     WHOLE: (),
     "no input beside the noise": (f"{MODEL}network.input_condition=false",),
+    "no gate past the network": (f"{MODEL}network.input_skip=false",),
     "velocity from the last layer": (f"{MODEL}network.predicts=velocity",),
     "time shift 3": (f"{MODEL}time_shift=3", f"{MODEL}sampling.shift=3"),
     "losses as they are": (f"{MODEL}loss_weights=null",),

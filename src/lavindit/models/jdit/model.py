@@ -20,6 +20,7 @@ from lavindit.models.jdit.rope import SequenceTables, sequence_tables
 
 FREQUENCIES = 128
 LAYER_NORM_EPS = 1e-5
+GATE_PACE = 0.1  # gates that open as fast as other weights move disturb tasks that need none (docs/training.md)
 LEAST_LEFT = 0.05  # of the way to the data, so that an error in them does not become a velocity without bound (JiT)
 
 
@@ -203,7 +204,7 @@ class JDiT(nn.Module):
         tokens = rms_norm(tokens) * (1 + self.final_modulation(F.silu(time)).unsqueeze(2))
         numbers = self.final(tokens)
         if self.input_gate is not None and inputs is not None:
-            numbers = numbers + self.input_gate(tokens) * self._patchify(inputs.to(numbers.dtype))
+            numbers = numbers + GATE_PACE * self.input_gate(tokens) * self._patchify(inputs.to(numbers.dtype))
         found = self._unpatchify(numbers, noisy.shape[3] // self.config.patch)
         if self.config.predicts == "velocity":
             return found
