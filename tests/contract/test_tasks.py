@@ -39,6 +39,13 @@ def test_keeps_its_promise(task: Task, check: Callable[[Task, SourceConfig], Non
     check(task, SCENES)
 
 
+def test_its_headline_can_be_measured_alone(task: Task) -> None:
+    name = task.headline.metric
+    metric, alone = task.make_metric(), task.make_metric().only(name)
+    place, own = metric.names.index(name), alone.names.index(name)
+    assert (alone.units[own], alone.ideals[own]) == (metric.units[place], metric.ideals[place])
+
+
 @pytest.mark.parametrize("name", REGISTERED)
 def test_has_a_page(name: str) -> None:
     task, page = get_task(name), DOCS / f"{name}.md"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_metrics import SHAPE, figures
 
-from lavindit.metrics import RestorationMetric
+from lavindit.metrics import PictureMetric, RestorationMetric
 
 
 @pytest.mark.parametrize("smooth", [False, True])
@@ -77,3 +77,16 @@ def test_some_of_the_figures() -> None:
     assert (metric.names, metric.units, metric.ideals) == (("mse", "psnr"), ("1", "dB"), (0.0, 100.0))
     everything = figures(RestorationMetric, truth * 0.9, truth)
     assert list(found.items()) == [("mse", everything["mse"]), ("psnr", everything["psnr"])]
+
+
+def test_one_of_the_figures_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = torch.rand(3, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    everything = figures(PictureMetric, truth * 0.9, truth)
+    metric = PictureMetric().only("psnr")
+    monkeypatch.setitem(RestorationMetric.measures, "ssim", lambda *_: pytest.fail("ssim is not needed"))
+    metric.update(truth * 0.9, truth, torch.ones(1, 1, 16, 16).bool(), 0)
+    assert {name: float(value) for name, value in metric.compute().items()} == {"psnr": everything["psnr"]}
+    with pytest.raises(ValueError, match="no figure 'miou'"):
+        PictureMetric().only("miou")
+    with pytest.raises(ValueError, match="no figure 'miou'"):
+        RestorationMetric().only("miou")

@@ -139,7 +139,7 @@ def constant_pictures(targets: Sequence[Tensor]) -> dict[str, Tensor]:
 
 def _headline_of(task: Task, picture: Tensor, episodes: Sequence[Episode]) -> float:
     """What a picture scores as the answer to all of them; larger is better, minus infinity where it is undefined."""
-    metric = task.make_metric()
+    metric = task.make_metric().only(task.headline.metric)
     metric.sync_on_compute = False  # each process chooses for itself, at a time of its own
     for episode in episodes:
         query = episode.query

@@ -44,6 +44,16 @@ class RowMetric(Metric):
         self.set_dtype(torch.float64)
         self.add_state("rows", default=[], dist_reduce_fx="cat")
 
+    def only(self, name: str) -> "RowMetric":
+        """A metric with the figure `name`, new where one can do without what the others take; else this one.
+
+        Raises:
+            ValueError: There is no such figure.
+        """
+        if name not in self.names:
+            raise ValueError(f"{type(self).__name__} has no figure {name!r}")
+        return self
+
     @abstractmethod
     def score(self, answer: Tensor, truth: Tensor, valid: Tensor, meta: Mapping[str, Any]) -> Tensor:
         """Row of one sample: natives [N, T, H, W] and valid bool [1, T, H, W] -> [width].

@@ -37,6 +37,11 @@ class JoinedMetric(RowMetric):
         if not parts:
             raise LavinditError("a joined metric needs at least one metric")
 
+    def only(self, name: str) -> RowMetric:
+        """The part that has the figure `name`, without its others where it can."""
+        super().only(name)
+        return next(part for part in self.parts if name in part.names).only(name)
+
     def score(self, answer: Tensor, truth: Tensor, valid: Tensor, meta: Mapping[str, Any]) -> Tensor:
         """Natives [N, T, H, W] and valid bool [1, T, H, W], which suit all parts -> their rows, end to end."""
         rows = [part.score(answer, truth, valid, meta).double().flatten() for part in self.parts]

@@ -36,6 +36,11 @@ class RestorationMetric(RowMetric):
         self.units, self.ideals = tuple(self.units[i] for i in places), tuple(self.ideals[i] for i in places)
         self.names = tuple(figures)
 
+    def only(self, name: str) -> "RestorationMetric":
+        """The figure `name` alone."""
+        super().only(name)
+        return type(self)((name,))
+
     def score(self, answer: Tensor, truth: Tensor, valid: Tensor, meta: Mapping[str, Any]) -> Tensor:
         """RGB in [0, 1] [3, T, H, W] -> [figures]; see `psnr_db`, `ssim` and `mean_squared_error`."""
         return torch.stack([self.measures[name](answer, truth, valid) for name in self.names])
