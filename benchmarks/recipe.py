@@ -1,4 +1,4 @@
-r"""What pays on a small machine: the nano model's recipe, and the recipe with one choice undone, in equal time.
+r"""What pays on a small machine: the nano model's recipe, and the recipe with one choice made otherwise, in equal time.
 
     python benchmarks/recipe.py --run runs/recipe --minutes 6 --data.latents=runs/nano_latents \
         --out benchmarks/results/recipe.json
@@ -31,7 +31,7 @@ MODEL = "--model.init_args."
 VARIANTS: dict[str, tuple[str, ...]] = {
     WHOLE: (),
     "no input beside the noise": (f"{MODEL}network.input_condition=false",),
-    "no gate past the network": (f"{MODEL}network.input_skip=false",),
+    "with a gate past the network": (f"{MODEL}network.input_skip=true",),
     "velocity from the last layer": (f"{MODEL}network.predicts=velocity",),
     "time shift 3": (f"{MODEL}time_shift=3", f"{MODEL}sampling.shift=3"),
     "losses as they are": (f"{MODEL}loss_weights=null",),
