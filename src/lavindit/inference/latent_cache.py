@@ -60,5 +60,5 @@ class LatentCache:
 def _key(picture: Tensor) -> bytes:
     pixels = picture.detach().cpu().contiguous()
     digest = blake2b(repr((tuple(pixels.shape), str(pixels.dtype))).encode(), digest_size=16)
-    digest.update(pixels.view(torch.uint8).numpy())
+    digest.update(pixels.view(torch.uint8).numpy().tobytes())
     return digest.digest()
