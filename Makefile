@@ -16,9 +16,10 @@ STEREO := 'from lavindit.data import save_bundled_stereo; save_bundled_stereo("$
 
 demo: .venv/ready
 	$(BIN)/lavindit benchmark quick --n 12 --draws 1 --model nano --out $(RUN) --restart
+	photos=$$($(BIN)/python -c $(PHOTOS)) || exit; \
 	for task in colorization inpainting deraining glass_deblurring motion_deblurring edge_detection; do \
 	  $(BIN)/lavindit apply --task $$task --corrupt --overwrite --model nano --pairs 8 --report $(RUN) --out $(RUN)/photos \
-	    --query $$($(BIN)/python -c $(PHOTOS)) || exit; \
+	    --query $$photos || exit; \
 	done
 	$(BIN)/python -c $(STEREO)
 	$(BIN)/lavindit apply --task depth_estimation --overwrite --model nano --pairs 8 --report $(RUN) --out $(RUN)/photos \

@@ -57,7 +57,7 @@ def measure(variant: str, seed: int, chosen: argparse.Namespace, device: torch.d
 
 
 def compare(rows: Sequence[Row]) -> list[Row]:
-    """What each choice is worth: the whole recipe beside that without it, seed by seed."""
+    """The recipe as it is ("with") beside the one with a choice made otherwise ("without"), seed by seed."""
     whole = {row["seed"]: row for row in rows if row["variant"] == WHOLE}
     found = []
     for row in (row for row in rows if row["variant"] != WHOLE and row["seed"] in whole):

@@ -20,7 +20,7 @@ from lavindit.models.jdit.rope import SequenceTables, sequence_tables
 
 FREQUENCIES = 128
 LAYER_NORM_EPS = 1e-5
-GATE_PACE = 0.1  # gates that open as fast as other weights move disturb tasks that need none (docs/training.md)
+GATE_PACE = 0.1  # gates that open as fast as other weights move disturb the tasks that need none
 LEAST_LEFT = 0.05  # of the way to the data, so that an error in them does not become a velocity without bound (JiT)
 
 
