@@ -54,16 +54,24 @@ SETTINGS = ("task", "steps", "minutes", "batch_size", "lr", "guidance", "solver_
 
 
 def module_of(cell: Cell, chosen: argparse.Namespace) -> DiTModule:
-    """The demo's J-DiT in a variant."""
+    """A small nano in a variant: the recipe of `configs/experiment/nano.yaml` at width 128, not compiled."""
     mode, targets, copies = VARIANTS[cell.variant]
     return DiTModule(
         chosen.vae,
-        JDiTConfig(width=128, depth=6, heads=2, queries_per_kv=2, context_attention=mode),  # pyright: ignore
+        JDiTConfig(
+            width=128,
+            depth=6,
+            heads=2,
+            queries_per_kv=2,
+            input_condition=True,
+            predicts="data",
+            context_attention=mode,  # pyright: ignore[reportArgumentType]
+        ),
         optimizer=lambda parameters: MuonAdamW(parameters, lr=chosen.lr, weight_decay=0.01),
         targets=targets,  # pyright: ignore[reportArgumentType]
         noisy_copies=copies,
-        time_shift=3.0,
-        sampling=SamplingConfig(steps=chosen.solver_steps, guidance=chosen.guidance),
+        time_shift=10.0,
+        sampling=SamplingConfig(steps=chosen.solver_steps, shift=10.0, guidance=chosen.guidance),
         seed=cell.seed,
         strips=0,
         init_from=chosen.start,
@@ -180,10 +188,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--budgets", choices=BUDGETS, nargs="+", default=list(BUDGETS))
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--minutes", type=float, default=5)
-    parser.add_argument("--batch_size", type=int, default=16)
+    parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--lr", type=float, default=1e-2)
     parser.add_argument("--guidance", type=float, default=1.0)
-    parser.add_argument("--solver_steps", type=int, default=8)
+    parser.add_argument("--solver_steps", type=int, default=4)
     parser.add_argument("--queries", type=int, default=64, help="a task, of the loss and of the test")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--accelerator", default="cpu")
