@@ -75,6 +75,14 @@ class TestVideos:
         with av.open(str(tmp_path / "new" / "a.mp4")) as container:
             assert container.streams.video[0].average_rate == Fraction(25, 2)
 
+    def test_same_clip_same_bytes(self, tmp_path: Path) -> None:
+        noise = torch.rand(3, 15, 24, 24, generator=torch.Generator().manual_seed(0))
+        files = [tmp_path / f"{number}.mp4" for number in range(12)]
+        for file in files:
+            save_clip(noise, file)
+            load_clip(file)  # leaves memory that was written to
+        assert len({file.read_bytes() for file in files}) == 1
+
     def test_odd_sides_get_a_column_and_a_row(self, tmp_path: Path) -> None:
         clip = moving(5, 15, 17)
         save_clip(clip, tmp_path / "a.mp4")
