@@ -18,11 +18,11 @@ demo: .venv/ready
 	$(BIN)/lavindit benchmark quick --n 12 --draws 1 --model nano --out $(RUN) --restart
 	photos=$$($(BIN)/python -c $(PHOTOS)) || exit; \
 	for task in colorization inpainting deraining glass_deblurring motion_deblurring edge_detection; do \
-	  $(BIN)/lavindit apply --task $$task --corrupt --overwrite --model nano --pairs 8 --report $(RUN) --out $(RUN)/photos \
+	  $(BIN)/lavindit apply --task $$task --corrupt --overwrite --model nano --report $(RUN) --out $(RUN)/photos \
 	    --query $$photos || exit; \
 	done
 	$(BIN)/python -c $(STEREO)
-	$(BIN)/lavindit apply --task depth_estimation --overwrite --model nano --pairs 8 --report $(RUN) --out $(RUN)/photos \
+	$(BIN)/lavindit apply --task depth_estimation --overwrite --model nano --report $(RUN) --out $(RUN)/photos \
 	  --query $(RUN)/stereo/motorcycle.png --truth $(RUN)/stereo/motorcycle_depth.npy
 	$(BIN)/lavindit report $(RUN)
 	@echo "the report: $(CURDIR)/$(RUN)/report.html"

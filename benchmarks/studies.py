@@ -92,7 +92,7 @@ def score(task: Task, source: SourceConfig, protocol: Protocol, answer: Answer) 
 
 def answer_of(engine: Engine, task: Task, seed: int = 0, cache: LatentCache | None = None) -> Answer:
     """How a model answers a task's queries: sampled as its directory says of the task."""
-    sampling, device = engine.settle(task=task.name, seed=seed).sampling, next(engine.jdit.parameters()).device
+    sampling, device = engine.settle(task=task, seed=seed).sampling, next(engine.jdit.parameters()).device
 
     def answer(batch: EpisodeBatch) -> Tensor:
         chunk = pictures_a_pass(batch.inputs, batch.targets)

@@ -28,8 +28,8 @@ MOST_FRAMES = 400
 """Frames that are read at once: at 1920 x 1080 they take 10 GB."""
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif"})
-# Without its macroblock tree: with it x264 reads what it has not written at small sizes, so that the same clip gave other
-# bytes each time.
+# Without its macroblock tree: with it x264 reads at small sizes what it has not written, so that the same clip gave
+# other bytes each time.
 _QUALITY = {"crf": "10", "preset": "medium", "mbtree": "0"}
 
 

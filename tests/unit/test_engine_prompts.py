@@ -33,6 +33,13 @@ def clips(tmp_path: Path) -> Path:
     return tmp_path / "moving"
 
 
+def test_a_folder_of_few_pairs_is_shown_whole(negatives: Path, clips: Path) -> None:
+    engine = make_tiny_engine(info={"resolution": 32, "max_pairs": 8, "sampling": {"steps": 2}})
+    assert [len(engine.compile(folder).pairs) for folder in (negatives, clips)] == [4, 3]
+    with pytest.raises(LavinditError, match="can show 3 pairs"):
+        engine.compile(clips, pairs=4)
+
+
 class TestAnswers:
     @pytest.mark.parametrize("guidance", [1.0, 3.0])
     @pytest.mark.parametrize("mode", MODES)

@@ -71,6 +71,14 @@ class TestSettle:
             SamplingConfig(steps=3, seed=2), resolution=32
         )
 
+    def test_as_many_pairs_as_a_model_is_used_to(self) -> None:
+        used_to_many = {"max_pairs": 16}
+        assert [settle(info).pairs for info in ({}, {"max_pairs": 6}, used_to_many)] == [4, 4, 8]
+        assert settle(used_to_many, most_pairs=3).pairs == 3
+        assert settle(used_to_many, most_pairs=20).pairs == 8
+        assert settle(used_to_many, most_pairs=3, pairs=5).pairs == 5
+        assert settle(used_to_many, "official", most_pairs=3).pairs == 4
+
     def test_the_official_one(self) -> None:
         assert settle({}, "official") == Settings(
             SamplingConfig(steps=19, solver="euler", guidance=1.5, grid="official", posterior="sample"),

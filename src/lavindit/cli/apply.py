@@ -41,7 +41,7 @@ def run_apply(arguments: list[str]) -> None:
     files = _answer_files(chosen, task)
     if file is None:
         engine, _ = load_chosen(chosen)
-        shown, settings = task, engine.settle(chosen.preset, chosen.seed or 0, task=task.name, **options)
+        shown, settings = task, engine.settle(chosen.preset, chosen.seed or 0, task=task, **options)
     else:
         settings = resettle(file.description.settings, chosen.preset, chosen.seed, **options)
         engine, _ = load_chosen(chosen)

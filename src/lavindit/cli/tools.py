@@ -80,7 +80,9 @@ def add_pair_options(parser: Parser) -> None:
     """How the pairs of a task are chosen and encoded, and the preset, as `pair_options` reads them."""
     known = ", ".join(PRESETS)
     parser.add_argument("--preset", metavar="NAME", help=f"{known}: what the options below start from")
-    parser.add_argument("--pairs", type=int, metavar="K", help="context pairs (default 4)")
+    parser.add_argument(
+        "--pairs", type=int, metavar="K", help="context pairs (default 8 for a model trained with as many, else 4)"
+    )
     parser.add_argument(
         "--context", metavar="HOW", help=f"how they are chosen: {', '.join(CHOICES)} (default: as the task says)"
     )

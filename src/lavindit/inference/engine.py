@@ -28,7 +28,7 @@ from lavindit.inference.sampler import (
 )
 from lavindit.models import STVAE, JDiT, load_engine_model
 from lavindit.models.jdit import join_caches
-from lavindit.task import Task, get_task
+from lavindit.task import FolderTask, Task, get_task
 from lavindit.task.context import choose_scenes
 from lavindit.types import Codec, Episode, Pair, Prediction, Scene
 
@@ -52,10 +52,15 @@ class Engine:
         self.settings = settle(info)
 
     def settle(
-        self, preset: str | None = None, seed: int = 0, *, task: str | None = None, **options: Unpack[Options]
+        self, preset: str | None = None, seed: int = 0, *, task: Task | str | None = None, **options: Unpack[Options]
     ) -> Settings:
-        """Every choice of an answer: options before the preset, the preset before the model's own for the task."""
-        return settle(self.info, preset, seed, task=task, **options)
+        """Every choice of an answer: options before the preset, the preset before the model's own for the task.
+
+        A folder of few pairs is shown whole, if nobody says how many.
+        """
+        name = task.name if isinstance(task, Task) else task
+        most = len(task.pairs) if isinstance(task, FolderTask) else None
+        return settle(self.info, preset, seed, task=name, most_pairs=most, **options)
 
     def compile(
         self,
@@ -80,7 +85,7 @@ class Engine:
         check_compiles(self.jdit)
         named = None if isinstance(task, Task) else str(task)
         task = task if isinstance(task, Task) else get_task(task)
-        settings = self.settle(preset, seed, task=task.name, **options)
+        settings = self.settle(preset, seed, task=task, **options)
         if settings.choice(task).by_query:
             raise LavinditError(
                 f"the pairs of {task.name} are chosen by the query (context {settings.context or task.context}), so "
@@ -137,9 +142,9 @@ class Engine:
                 same answer, whatever the batch.
             batch_size: Queries a batch.
             preset: "default", "paper" or "official" (the released inference); None: the model's own.
-            **options: `Options`, before whatever the preset says: `pairs` (context pairs, 4 by default, drawn from
-                the task's training scenes; a folder: from its pairs), `steps`, `guidance`, `resolution`, ... Of a
-                prompt, those of sampling.
+            **options: `Options`, before whatever the preset says: `pairs` (context pairs, by default 8 for a model that
+                was trained with as many, else 4; of the task's training scenes or a folder's pairs), `steps`,
+                `guidance`, `resolution`, ... Of a prompt, those of sampling.
 
         Returns:
             A prediction for each query.
@@ -180,7 +185,7 @@ class Engine:
             asked = [read_query(one, task, settings, truth) for one, truth in zip_longest(queries, truths)]
         else:
             task = task if isinstance(task, Task) else get_task(task)
-            settings = self.settle(preset, seed or 0, task=task.name, **options)
+            settings = self.settle(preset, seed or 0, task=task, **options)
             asked = [read_query(one, task, settings, truth) for one, truth in zip_longest(queries, truths)]
             reads_once = can_read_once(self.jdit) and not settings.choice(task).by_query
             prompt = self._compile(task, settings) if reads_once else None

@@ -66,6 +66,8 @@ PRESETS: dict[str, Options] = {
         "start": "noise",
     },
 }
+# Pairs that are shown where nobody says how many: the larger number to models that were trained with as many.
+MANY_PAIRS, FEW_PAIRS = 8, 4
 # What makes the times of a grid; `times` states them outright.
 GRID_NAMES = ("steps", "grid", "shift")
 
@@ -87,7 +89,7 @@ class Settings:
 
     sampling: SamplingConfig
     preset: str = "default"
-    pairs: int = 4
+    pairs: int = FEW_PAIRS
     replacement: bool = False
     context: str | None = None
     resolution: int = 64
@@ -120,12 +122,19 @@ def find_preset(name: str) -> Options:
     return PRESETS[name]
 
 
+def usual_pairs(info: Mapping[str, Any]) -> int:
+    """Pairs that a model is shown where nobody says how many: 8 if its info tells of as many in training, else 4."""
+    most = info.get("max_pairs")
+    return MANY_PAIRS if isinstance(most, int) and most >= MANY_PAIRS else FEW_PAIRS
+
+
 def settle(
     info: Mapping[str, Any],
     preset: str | None = None,
     seed: int = 0,
     *,
     task: str | None = None,
+    most_pairs: int | None = None,
     **options: Unpack[Options],
 ) -> Settings:
     """Make every choice.
@@ -138,6 +147,7 @@ def settle(
         preset: Name of a preset; None: the one that the info names, if any.
         seed: Seed of context, noise and posterior samples.
         task: Name of the task that is asked; None: no task's own sampling counts.
+        most_pairs: Pairs that there are, which is where the usual number ends; None: enough.
         **options: Single choices.
 
     Raises:
@@ -148,7 +158,8 @@ def settle(
         raise LavinditError(f"no option {unknown[0]!r}; there are {', '.join(Options.__annotations__)}")
     stated, own = _stated(info, task), _own_preset(info)
     layers = [find_preset(own), *stated] if preset is None else [*stated, find_preset(preset)]
-    chosen: dict[str, Any] = {}
+    usual = usual_pairs(info)
+    chosen: dict[str, Any] = {"pairs": usual if most_pairs is None else min(usual, most_pairs)}
     for layer in (*layers, options):
         chosen = _put_over(chosen, layer)
     names = {field.name for field in fields(SamplingConfig)} & chosen.keys()

@@ -5,10 +5,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from lavindit.errors import LavinditError
+from lavindit.inference.presets import FEW_PAIRS, usual_pairs
 from lavindit.task import Task, all_tasks
 from lavindit.task.registry import BUILT_IN
-
-MANY_PAIRS, FEW_PAIRS = 8, 4
 
 
 @dataclass(frozen=True)
@@ -59,9 +58,7 @@ def choose_protocol(name: str, info: Mapping[str, Any], **changes: int | None) -
     """
     if name not in PROTOCOLS:
         raise LavinditError(f"unknown protocol {name!r}; there are {', '.join(PROTOCOLS)}")
-    most = info.get("max_pairs")
-    own = MANY_PAIRS if isinstance(most, int) and most >= MANY_PAIRS else FEW_PAIRS
-    protocol = replace(PROTOCOLS[name], pairs=own)
+    protocol = replace(PROTOCOLS[name], pairs=usual_pairs(info))
     said = {key: value for key, value in changes.items() if value is not None}
     for key, value in said.items():
         if value < (0 if key == "seed" else 1):
