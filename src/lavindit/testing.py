@@ -220,6 +220,18 @@ def check_prepare_query(task: Task, config: SourceConfig = SMALL) -> None:
     _demand(inside, task, "prepare_query must give a picture in [0, 1] of the size that it is given")
 
 
+def check_known_pixels(task: Task, config: SourceConfig = SMALL) -> None:
+    """Where a query is said to show its answer, it does."""
+    for episode in _episodes(task, config, 3, pairs=0):
+        query = episode.query
+        known = task.known_pixels(query.input)
+        if known is not None:
+            fits = known.dtype == torch.bool and known.shape == query.input[:1].shape
+            _demand(fits, task, "known_pixels must give a mask [1, T, H, W] of bool, of its query's size")
+            same = (query.input == query.target).all(0, keepdim=True)
+            _demand(bool(same[known].all()), task, "known_pixels names pixels where input and target differ")
+
+
 CHECKS: tuple[Callable[[Task, SourceConfig], None], ...] = (
     check_facts,
     check_pairs,
@@ -232,6 +244,7 @@ CHECKS: tuple[Callable[[Task, SourceConfig], None], ...] = (
     check_columns,
     check_figures,
     check_prepare_query,
+    check_known_pixels,
 )
 """All of them, in the order of `check_task`."""
 

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 import lavindit
+from lavindit.data.degradations import find_holes
 from lavindit.inference import Engine
 from lavindit.pictures import load_picture, save_picture
 from lavindit.types import Prediction
@@ -256,6 +257,22 @@ class TestEngine:
         together = engine.apply_all(task, files, pairs=1, corrupt=True)
         alone = engine.apply_all(task, files[1:], pairs=1, corrupt=True)
         assert torch.equal(together[1].episode.query.input, alone[0].episode.query.input)
+
+    @pytest.mark.parametrize("corrupt", [False, True])
+    def test_what_a_query_shows_stays_at_its_own_size(self, engine: Engine, corrupt: bool) -> None:
+        whole = 0.6 + 0.4 * picture(100, 140)
+        holed = whole.clone()
+        holed[..., 30:80, 40:90] = 0.5
+        (answer,) = engine.apply_all("inpainting", [whole if corrupt else holed], pairs=1, corrupt=corrupt)
+        kept = (answer.prediction.image == whole).all(0)[0]
+        if corrupt:  # half the side of the square, wherever it lies
+            assert 0.5 < float(kept.float().mean()) < 0.9
+        else:
+            assert not kept[30:80, 40:90].any()
+            assert float(kept.sum()) > 0.8 * (100 * 140 - 50 * 50)  # but a seam, where the square has mixed pixels
+        asked = answer.episode.query.input
+        shown = ~find_holes(asked)
+        assert torch.equal(answer.square[:, shown[0]], asked[:, shown[0]])
 
     @pytest.mark.parametrize("size", [(64, 64), (37, 91), (8, 8), (130, 20)])
     def test_any_size(self, engine: Engine, size: tuple[int, int]) -> None:

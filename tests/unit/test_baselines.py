@@ -127,6 +127,22 @@ class TestBestConstant:
         assert BEST_CONSTANT not in TaskScorer(task).baselines
 
 
+def test_what_the_query_shows_is_kept_by_all_that_is_scored() -> None:
+    task = get_task("inpainting")
+    episode = EpisodeMaker(task, "test", SMALL).episode(0, 1, seed=0)
+    query = episode.query
+    hidden = (query.input != query.target).any(0, keepdim=True)
+    right_in_the_hole = torch.where(hidden, query.target, 1 - query.target)
+    scorer = TaskScorer(task)
+    scorer.update(episode, right_in_the_hole, 1 - query.target, 0.0)
+    error = float(torch.where(hidden, 1 - 2 * query.target, 0.0).square().mean())
+    copied = torch.where(hidden, episode.pairs[0].target, query.target)
+    mse = next(figure for figure in scorer.result().figures if figure.metric == "mse")
+    assert mse.answer == 0
+    assert mse.ceiling == pytest.approx(error, rel=1e-5)
+    assert mse.baselines["nearest_target"] == pytest.approx(float((copied - query.target).square().mean()), rel=1e-5)
+
+
 class TestFurther:
     def test_are_those_that_a_task_names(self) -> None:
         named = {name: task.baselines for name, task in all_tasks().items() if task.baselines}

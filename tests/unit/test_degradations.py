@@ -13,6 +13,7 @@ from torch import Tensor
 from lavindit.data.degradations import (
     average_frames,
     camera_path,
+    find_holes,
     glass_blur,
     grayscale,
     motion_blur,
@@ -319,3 +320,24 @@ def test_holes_are_squares_of_half_the_side() -> None:
     rows, columns = (holed[0, 0] == 0.5).nonzero().unbind(1)
     assert len(rows) == 100
     assert int(rows.max() - rows.min()) == int(columns.max() - columns.min()) == 9
+
+
+class TestFindHoles:
+    @pytest.mark.parametrize("clip", [1, 3])
+    def test_what_was_covered_is_found(self, clip: int) -> None:
+        picture = torch.rand(3, clip, 40, 56, generator=seeded())
+        holed = square_hole(picture, seeded())
+        assert torch.equal(find_holes(holed), (holed != picture).any(0, keepdim=True))
+        in_a_file = (holed * 255).round() / 255
+        assert torch.equal(find_holes(in_a_file), find_holes(holed))
+
+    def test_at_the_edge(self) -> None:
+        picture = torch.zeros(3, 1, 20, 20)
+        picture[..., 12:, :7] = 0.5
+        assert torch.equal(find_holes(picture), picture[:1] == 0.5)
+
+    def test_single_gray_pixels_are_none(self) -> None:
+        picture = torch.rand(3, 1, 20, 20, generator=seeded())
+        picture[..., 3:7, 5:16] = 0.5
+        assert not find_holes(picture).any()
+        assert not find_holes(torch.full((3, 1, 4, 4), 0.5)).any()

@@ -116,6 +116,16 @@ class Loud(Shades):
         return picture * 2
 
 
+class KnowsAll(Shades):
+    def known_pixels(self, query: torch.Tensor) -> torch.Tensor:
+        return torch.ones_like(query[:1], dtype=torch.bool)
+
+
+class KnowsInNumbers(Shades):
+    def known_pixels(self, query: torch.Tensor) -> torch.Tensor:
+        return torch.ones_like(query[:1])
+
+
 class NotItsCodec(Shades):
     """Draws with one codec, hands out another."""
 
@@ -174,6 +184,8 @@ def test_a_plugin_file_and_a_name_will_do(tmp_path: Path) -> None:
         (WrongWay, r"30% noise scores mse .*, a perfect answer 0 \(max\)"),
         (Flattered, "a perfect answer scores psnr 100, its ideal is 101"),
         (Loud, "prepare_query must give a picture"),
+        (KnowsAll, "known_pixels names pixels where input and target differ"),
+        (KnowsInNumbers, r"known_pixels must give a mask \[1, T, H, W\] of bool"),
         (StillCalledVideo, r"modality is video, and targets have 1 frame"),
     ],
 )

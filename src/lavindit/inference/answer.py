@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from lavindit.inference.presets import Settings
 from lavindit.inference.queries import Asked, join_frames, join_windows
 from lavindit.pictures import Rounding, truncate
+from lavindit.task import Task, keep_known
 from lavindit.types import Episode, Prediction
+
+WHOLLY = 0.99  # of a mask that was resized: not mixed with what is unknown
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +31,7 @@ class Answer:
 
 
 def answer_to(
-    query: Asked, parts: Sequence[Episode], squares: Sequence[Tensor], seconds: float, settings: Settings
+    task: Task, query: Asked, parts: Sequence[Episode], squares: Sequence[Tensor], seconds: float, settings: Settings
 ) -> Answer:
     """One answer of those to the windows of a query."""
     square = join_frames(squares, query.windows)
@@ -35,10 +39,23 @@ def answer_to(
     episode = replace(parts[0], query=pair)
     # Quantised here and not on saving, so that native values and figures belong to the file's pixels.
     image, shown = _round(query.box.undo(square), settings.rounding), _round(square, settings.rounding)
+    image, shown = _keep_known(task, query, pair.input, image), keep_known(task, pair.input, shown)
     codec = episode.codec
     native = codec.rescale(codec.decode(image), *query.box.scale)
     prediction = Prediction(episode.task, episode.sample_id, image, native, codec.unit, seconds)
     return Answer(episode, shown, prediction)
+
+
+def _keep_known(task: Task, query: Asked, asked: Tensor, image: Tensor) -> Tensor:
+    """`keep_known` at the query's own size.
+
+    What was hidden on purpose (`corrupt`) is hidden in the square alone, so both must know a pixel.
+    """
+    in_square, in_picture = task.known_pixels(asked), task.known_pixels(query.picture)
+    if in_square is None or in_picture is None or image.shape != query.picture.shape:
+        return image
+    known = in_picture & (query.box.undo(in_square.float()) > WHOLLY)
+    return torch.where(known, query.picture, image)
 
 
 def _round(picture: Tensor, rounding: Rounding) -> Tensor:

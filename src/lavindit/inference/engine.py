@@ -196,7 +196,7 @@ class Engine:
         for query, parts in zip(asked, episodes, strict=True):
             own = slice(first, first + len(parts))
             first = own.stop
-            found.append(answer_to(query, parts, squares[own], sum(seconds[own]), settings))
+            found.append(answer_to(task, query, parts, squares[own], sum(seconds[own]), settings))
         return found
 
     def _answer(

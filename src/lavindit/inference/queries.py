@@ -31,6 +31,7 @@ class Asked:
     Attributes:
         name: Its own, wherever it stands in a list.
         box: The way into the square and back.
+        picture: As it was given, [3, N, H, W].
         square: [3, N, size, size].
         windows: For each time that the model is asked, the numbers of the frames that it is shown.
         truth: File of its true values and what it holds, [N, T', H, W] at its own size; None where there is none.
@@ -38,6 +39,7 @@ class Asked:
 
     name: str
     box: Letterbox | Stretch
+    picture: Tensor
     square: Tensor
     windows: list[list[int]]
     truth: tuple[Path, Tensor] | None = None
@@ -84,7 +86,7 @@ def read_query(query: Query, task: Task, settings: Settings, truth: Path | str |
         raise LavinditError(f"task {task.name} asks about clips of {wanted} frames, {name} has {given}; cut it")
     box = FITS[settings.fit](picture, settings.resolution)
     known = None if truth is None else (Path(truth), _load_truth(Path(truth), name, picture, task))
-    return Asked(name, box, box.apply(picture), windows_of(given, wanted), known)
+    return Asked(name, box, picture, box.apply(picture), windows_of(given, wanted), known)
 
 
 def _load_truth(path: Path, name: str, picture: Tensor, task: Task) -> Tensor:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from lavindit.inference.baselines import BASELINES, Constant, baselines_of
 from lavindit.pictures import save_picture
 from lavindit.report.figure import BEST_CONSTANT, QUERY_VAE, Figure
 from lavindit.report.schema import Strip, TaskResult
-from lavindit.task import Task
+from lavindit.task import Task, keep_known
 from lavindit.types import Episode
 
 CEILING = "ceiling"
@@ -57,6 +58,8 @@ class TaskScorer:
     ) -> None:
         """Add one answer; a query that comes twice in one draw counts once.
 
+        Everything that is scored keeps what the query shows of its answer (`keep_known`).
+
         Args:
             episode: The episode, with its truth, the number of its query and of its draw.
             answer: Picture [3, T, H, W].
@@ -66,19 +69,23 @@ class TaskScorer:
         """
         query, codec, draw = episode.query, episode.codec, episode.draw
         truth = (query.native, query.valid, episode.number, query.meta)
-        self.answers[draw].update(codec.decode(answer), *truth)
+
+        def native(picture: Tensor) -> Any:
+            return codec.decode(keep_known(self.task, query.input, picture))
+
+        self.answers[draw].update(native(answer), *truth)
         for name, picture in ((CEILING, reconstruction), (QUERY_VAE, rebuilt_query)):
             if picture is not None and name in self.through_vae:
-                self.through_vae[name].update(codec.decode(picture), *truth)
+                self.through_vae[name].update(native(picture), *truth)
         for name, metrics in self.baselines.items():
             picture = self._constant().picture if name == BEST_CONSTANT else BASELINES[name](episode)
             if picture is not None:
-                metrics[draw].update(codec.decode(picture), *truth)
+                metrics[draw].update(native(picture), *truth)
         self.n, self.pairs, self.seconds = self.n + 1, len(episode.pairs), self.seconds + seconds
 
     def add_strip(self, episode: Episode, answer: Tensor, run: Path, folder: str = "pictures") -> None:
         """Write an episode's pictures below `run` and show them in the report."""
-        self.strips.append(write_strip(episode, answer, run, folder))
+        self.strips.append(write_strip(episode, keep_known(self.task, episode.query.input, answer), run, folder))
 
     def result(self) -> TaskResult:
         """The task's part of the report."""

@@ -1,6 +1,6 @@
 """The Task contract, the registry, kinds of tasks, the choice of context, and folders as tasks."""
 
-from lavindit.task.contract import Column, Task
+from lavindit.task.contract import Column, Task, keep_known
 from lavindit.task.estimation import DepthTask, NormalTask
 from lavindit.task.folder import FolderTask
 from lavindit.task.generation import GenerationTask
@@ -20,4 +20,5 @@ __all__ = [
     "all_tasks",
     "check_task_names",
     "get_task",
+    "keep_known",
 ]

@@ -103,6 +103,13 @@ class Task(ABC):
         """What the task makes of a person's own picture [3, T, H, W] before it is asked; by default nothing."""
         return picture
 
+    def known_pixels(self, query: Tensor) -> Tensor | None:
+        """Where a query [3, T, H, W] shows its answer already, a mask [1, T, H, W]; None (the default): nowhere.
+
+        Answers keep these pixels as the query has them, those to a person's own picture at its full size.
+        """
+        return None
+
     def accepts(self, scene: Scene) -> bool:
         """Whether a scene has what the task is about; others are passed over. By default all do."""
         return True
@@ -128,3 +135,9 @@ class Task(ABC):
     def headline(self) -> Column:
         """The column that the task is judged by first, here."""
         return next(column for column in self.measured if column.headline)
+
+
+def keep_known(task: Task, query: Tensor, answer: Tensor) -> Tensor:
+    """An answer [3, T, H, W], but where its query [3, T, H, W] shows it already, the query (`Task.known_pixels`)."""
+    known = task.known_pixels(query)
+    return answer if known is None else torch.where(known, query, answer)
