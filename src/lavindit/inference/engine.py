@@ -10,14 +10,13 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from lavindit.data import SourceConfig, source_for
-from lavindit.data.episodes import collate, guarded_codec, guarded_pair
+from lavindit.data.episodes import collate
 from lavindit.errors import LavinditError
-from lavindit.flow import seed_from
 from lavindit.inference.answer import Answer, answer_to
+from lavindit.inference.episodes import episodes_of, show
 from lavindit.inference.presets import Options, Settings, resettle, settle
 from lavindit.inference.prompt import Prompt, check_asked, check_compiles, check_memory, mark_model, pair_of_pictures
-from lavindit.inference.queries import Asked, Query, check_truths, read_pair, read_query, true_pair, true_values
+from lavindit.inference.queries import Query, check_truths, read_pair, read_query
 from lavindit.inference.sampler import (
     answer_batch,
     answer_queries,
@@ -29,10 +28,7 @@ from lavindit.inference.sampler import (
 from lavindit.models import STVAE, JDiT, load_engine_model
 from lavindit.models.jdit import join_caches
 from lavindit.task import FolderTask, Task, get_task
-from lavindit.task.context import choose_scenes
-from lavindit.types import Codec, Episode, Pair, Prediction, Scene
-
-CONTEXT_SCENES, CONTEXT_CLIPS = 256, 64
+from lavindit.types import Codec, Episode, Pair, Prediction
 
 
 class Engine:
@@ -189,7 +185,8 @@ class Engine:
             asked = [read_query(one, task, settings, truth) for one, truth in zip_longest(queries, truths)]
             reads_once = can_read_once(self.jdit) and not settings.choice(task).by_query
             prompt = self._compile(task, settings) if reads_once else None
-        episodes = self._episodes(task, asked, settings, corrupt, prompt)
+        shown = None if prompt is None else (prompt.codec, prompt.pairs)
+        episodes = episodes_of(task, asked, settings, corrupt, shown)
         flat = [episode for parts in episodes for episode in parts]
         squares, seconds = self._answer(flat, settings, batch_size, prompt)
         found, first = [], 0
@@ -219,7 +216,7 @@ class Engine:
         return squares, seconds
 
     def _compile(self, task: Task, settings: Settings) -> Prompt:
-        codec, pairs = self._show(task, settings)
+        codec, pairs = show(task, settings)
         read = read_pairs(self.jdit, self._encode_pairs(task, codec, pairs, settings))
         # A choice such as "all" shows what there is, however many were asked for.
         settings = replace(settings, pairs=len(pairs))
@@ -243,62 +240,6 @@ class Engine:
         latent = encode_batch(self.vae, batch.to(weights.device), sampling.posterior, sampling.seed, chunk)
         joined = torch.cat([latent.inputs[:, 0], latent.targets[:, 0]], dim=2)  # [K, C, t + t', h, w]
         return joined.transpose(0, 1).flatten(1, 2)[None]
-
-    def _show(self, task: Task, settings: Settings, picture: Tensor | None = None) -> tuple[Codec, tuple[Pair, ...]]:
-        """Choose the pairs that show a task, by a query's picture where the choice asks for it."""
-        seed, choice = settings.sampling.seed, settings.choice(task)
-        fit = "stretch" if settings.fit == "stretch" else "crop"
-        config = SourceConfig(resolution=settings.resolution, scenes=CONTEXT_SCENES, clips=CONTEXT_CLIPS, fit=fit)
-        generator = torch.Generator().manual_seed(seed_from("apply", seed, task.name))
-        source = source_for(task, "train", config)
-        scenes = choose_scenes(choice, task, source, settings.pairs, generator, query=picture)
-        codec = guarded_codec(task, scenes, generator)
-        return codec, tuple(guarded_pair(task, scene, codec, generator) for scene in scenes)
-
-    def _episodes(
-        self, task: Task, asked: Sequence[Asked], settings: Settings, corrupt: bool, prompt: Prompt | None
-    ) -> list[list[Episode]]:
-        """The episodes of each query, one a window; the same pairs show the task to all, unless chosen by query."""
-        seed, by_query = settings.sampling.seed, prompt is None and settings.choice(task).by_query
-        shared = (prompt.codec, prompt.pairs) if prompt is not None else None
-        if shared is None and not by_query:
-            shared = self._show(task, settings)
-        found = []
-        for query in asked:
-            own = seed_from("query", seed, task.name, query.name)
-            codec, context = shared or self._show(task, settings, self._asked_picture(task, query, own, corrupt))
-            truth = true_values(query, codec, settings)
-            parts = []
-            for window in query.windows:
-                generator = torch.Generator().manual_seed(seed_from(own, window[0]))
-                pair = self._query_pair(task, codec, query.square[:, window], generator, corrupt)
-                pair = pair if truth is None else true_pair(pair, truth, window, codec)
-                pair = replace(pair, valid=pair.valid & query.box.inside())
-                name = f"{task.name}/{query.name}" + (f"/{window[0]}" if window[0] else "")
-                parts.append(Episode(task.name, name, context, pair, codec))
-            found.append(parts)
-        return found
-
-    def _asked_picture(self, task: Task, query: Asked, seed: int, corrupt: bool) -> Tensor:
-        """The first that the model is asked about a query, for a context that is chosen by it."""
-        square = query.square[:, query.windows[0]]
-        if not corrupt:
-            return task.prepare_query(square)
-        generator = torch.Generator().manual_seed(seed_from(seed, query.windows[0][0]))
-        codec = guarded_codec(task, [Scene("query", square)], generator)
-        return self._query_pair(task, codec, square, generator, corrupt).input
-
-    def _query_pair(self, task: Task, codec: Codec, square: Tensor, generator: torch.Generator, corrupt: bool) -> Pair:
-        if corrupt:
-            needs = ", ".join(sorted(task.requires)) or ("a clip" if task.target_frames > task.input_frames else "")
-            if needs:
-                raise LavinditError(
-                    f"task {task.name} needs {needs}; a picture alone does not give its input and truth"
-                )
-            return guarded_pair(task, Scene("query", square), codec, generator)
-        target = square.new_zeros(3, task.target_frames, *square.shape[2:])
-        unknown = torch.zeros_like(target[:1], dtype=torch.bool)
-        return Pair(task.prepare_query(square), target, target, unknown)
 
 
 def load(path: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Engine:
