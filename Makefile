@@ -33,8 +33,9 @@ train-nano: .venv/ready
 	$(BIN)/lavindit test --config $(CONFIGS)/demo_jdit.yaml
 	$(BIN)/lavindit report $(NANO)
 
+# As many processes as there are cores; a file's tests stay together, so that what they share is made once.
 test: .venv/ready
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -1,7 +1,6 @@
 """What holds for every metric that scores maps pixel by pixel."""
 
 import math
-import time
 
 import pytest
 import torch
@@ -129,15 +128,3 @@ def test_inputs_are_left_alone(metric: type[RowMetric]) -> None:
     before = [tensor.clone() for tensor in (answer, truth, valid)]
     figures(metric, answer, truth, valid)
     assert all(torch.equal(a, b) for a, b in zip(before, (answer, truth, valid), strict=True))
-
-
-@pytest.mark.parametrize("metric", [DepthMetric, NormalMetric])
-def test_speed(metric: type[RowMetric]) -> None:
-    truth = make_truth(metric, shape=(1, 64, 64))
-    answer, valid, m = corrupt(metric, truth, 0.5), torch.ones(1, 1, 64, 64).bool(), metric()
-    seconds = []
-    for sample in range(30):
-        start = time.perf_counter()
-        m.update(answer, truth, valid, sample)
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.002
