@@ -35,6 +35,7 @@ from lavindit.files import write_atomically
 from lavindit.flow import nfe, solve, tune_grids
 from lavindit.flow.solvers import SOLVERS
 from lavindit.inference import SamplingConfig, TaskScorer, encode_batch, settle
+from lavindit.inference.presets import usual_pairs
 from lavindit.inference.sampler import PIXELS_A_PASS, start_of, velocity_field
 from lavindit.models import STVAE, JDiT, load_engine_model, model_folder
 from lavindit.models.store import CONFIG_NAME
@@ -215,10 +216,10 @@ def record(folder: Path, common: dict[str, Any], tasks: Mapping[str, dict[str, A
 
 
 def run_data(folder: Path, info: Mapping[str, Any]) -> tuple[SourceConfig, int]:
-    """The scenes of the run that a model directory lies in, and its pairs; the embedded world where there is none."""
+    """Scenes and pairs of the run that a model directory lies in; if none, of the embedded world, as many as usual."""
     path = folder.parent / "config.yaml"
     if not path.is_file():
-        return SourceConfig(resolution=info.get("resolution", 64)), 4
+        return SourceConfig(resolution=info.get("resolution", 64), scenes=512, clips=64), usual_pairs(info)
     data = yaml.safe_load(path.read_text())["data"]
     return SourceConfig(**data["source"]), data["eval_pairs"]
 
