@@ -1,5 +1,6 @@
 """A run that is killed and started again ends as if nothing had happened."""
 
+import contextlib
 import csv
 import os
 import signal
@@ -52,15 +53,19 @@ def losses(run: Path) -> dict[int, float]:
     return found
 
 
-def run_and_kill(arguments: list[str], run: Path) -> None:
-    """Start a run and kill it without warning once a checkpoint lies there."""
-    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    checkpoint = run / "checkpoints" / "last.ckpt"
+def wait_for_checkpoint(process: subprocess.Popen, run: Path) -> None:
+    """Until one lies there."""
     deadline = time.monotonic() + 240
-    while not checkpoint.exists():
+    while not (run / "checkpoints" / "last.ckpt").exists():
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def run_and_kill(arguments: list[str], run: Path) -> None:
+    """Start a run and kill it without warning once a checkpoint lies there."""
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for_checkpoint(process, run)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
 
@@ -96,3 +101,21 @@ def test_a_killed_run_resumes_to_the_same_losses_and_weights(experiment, tiny, t
         assert torch.equal(value, b["state_dict"][name]), name
     assert any(name.startswith("average.") for name in a["state_dict"])
     assert a["lavindit_average_updates"] == b["lavindit_average_updates"] == STEPS
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_run_ends_when_all_its_processes_are_told_to(devices, tmp_path, tiny_vae_dir):
+    parallel = ["--trainer.strategy=ddp", "--trainer.devices=2"] if devices == 2 else []
+    vae = f"--model.init_args.vae={tiny_vae_dir}"
+    arguments = command("demo_jdit", tmp_path / "run", *TINY_JDIT, vae, *parallel, "--trainer.max_steps=100000")
+    # A group of its own, so that the signal reaches every process of the run and no other.
+    run = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        wait_for_checkpoint(run, tmp_path / "run")
+        os.killpg(run.pid, signal.SIGTERM)
+        said = run.communicate(timeout=120)[1]  # ends when no process holds that stream any more
+        assert run.returncode == 130
+        assert "last.ckpt is kept; the same command goes on from it" in said
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)

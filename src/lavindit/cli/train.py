@@ -28,6 +28,7 @@ from lavindit.training.callbacks import (
     PredictionWriter,
     ProgressBar,
     ProgressLines,
+    TerminationHandler,
     checkpoint_callback,
 )
 from lavindit.training.checkpoints import AtomicCheckpointIO, last_checkpoint
@@ -120,7 +121,7 @@ class LavinditCLI(LightningCLI):
             kwargs["precision"] = cpu_precision()
         fitting = self.subcommand == "fit"
         bar = ProgressBar() if sys.stderr.isatty() else ProgressLines()
-        extra: list[Any] = [bar, PredictionWriter()]
+        extra: list[Any] = [bar, TerminationHandler(), PredictionWriter()]
         if fitting:
             every = self._get(self.config_init, "checkpoint_every")
             extra += [

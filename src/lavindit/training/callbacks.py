@@ -1,8 +1,11 @@
 """Callbacks and plugins that every run gets."""
 
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
@@ -151,6 +154,38 @@ class ProgressLines(Callback):
             return False
         self._said = now
         return True
+
+
+class TerminationHandler(Callback):
+    """Ends a run that gets SIGTERM as one that gets Ctrl-C.
+
+    Lightning's handler broadcasts from within the signal, so that processes that get it at once, as from a scheduler,
+    may wait for each other for ever.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take Lightning's place, which it takes just before; it gives back what was there before it."""
+        self._take_place()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """As for training."""
+        self._take_place()
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """As for training."""
+        self._take_place()
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """As for training."""
+        self._take_place()
+
+    @staticmethod
+    def _take_place() -> None:
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            raise KeyboardInterrupt
+
+        if threading.current_thread() is threading.main_thread():  # others may not
+            signal.signal(signal.SIGTERM, interrupt)
 
 
 class PredictionWriter(Callback):
