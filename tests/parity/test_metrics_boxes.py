@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_metrics_instances import H, W, blobs, coco_figures, everywhere, feed, figures, random_samples, strip
 from torch import Tensor
 
+from instance_samples import H, W, blobs, coco_figures, everywhere, feed, figures, random_samples, strip
 from lavindit.metrics import BoxMetric, ForegroundMetric
 from lavindit.metrics import functional as MF
 

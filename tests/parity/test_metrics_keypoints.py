@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_metrics_instances import coco_figures, feed, figures
 from torch import Tensor
 
+from instance_samples import coco_figures, feed, figures
 from lavindit.metrics import KeypointMetric
 from lavindit.metrics import functional as MF
 from lavindit.metrics.functional.keypoints import COCO_SIGMAS

@@ -6,9 +6,9 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
-from test_metrics_instances import blobs, everywhere, feed, figures
 from torch import Tensor
 
+from instance_samples import blobs, everywhere, feed, figures
 from lavindit.metrics import VideoMaskMetric
 from lavindit.metrics import functional as MF
 
