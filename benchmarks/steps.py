@@ -43,6 +43,7 @@ from lavindit.report import file_benchmark
 from lavindit.report.figure import Figure
 from lavindit.task import Task, get_task
 from lavindit.task.context import parse_context
+from lavindit.training.protocols import has_clips
 
 DIGITS = 6  # of a tuned time in a file
 
@@ -191,7 +192,7 @@ def study(asked: Asked, task: Task, chosen: argparse.Namespace) -> dict[str, Any
     low = [count for count in chosen.nfe if count <= chosen.tune_up_to]
     settings = even + tuned_settings(asked, task, low, chosen.tune_queries, chosen.candidates)
     by_name = {setting.name: setting for setting in settings}
-    figures, n = measure(asked, task, settings, chosen.queries)
+    figures, n = measure(asked, task, settings, chosen.clip_queries if has_clips(task) else chosen.queries)
     good = good_enough(figures, chosen.tolerance)
     any_figure = next(iter(figures.values()))
     rows = {
@@ -231,6 +232,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tasks", nargs="+", help="default: those that the model was trained on")
     parser.add_argument("--nfe", nargs="+", type=int, default=[1, 2, 4, 8, 20])
     parser.add_argument("--queries", type=int, default=64, help="test queries a task")
+    parser.add_argument("--clip_queries", type=int, default=24, help="of a task of clips")
     parser.add_argument("--tune_queries", type=int, default=16, help="validation queries that grids are tuned on")
     parser.add_argument("--tune_up_to", type=int, default=8, help="largest NFE of a tuned grid")
     parser.add_argument("--candidates", type=int, default=24, help="times that a tuned grid is chosen from")
@@ -269,7 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     common = common_choice({name: own["good_enough"] for name, own in figures.items()}, even_settings(chosen.nfe))
     tasks = {name: own["settings"][own["default"]] for name, own in figures.items() if own["default"]}
     tasks = {name: {k: v for k, v in own.items() if k in SamplingConfig.__annotations__} for name, own in tasks.items()}
-    fields = {"n": chosen.queries, "model": {"tasks": info.get("tasks"), "steps": info.get("steps")},
+    fields = {"n": {"images": chosen.queries, "clips": chosen.clip_queries}, "model": {"tasks": info.get("tasks"), "steps": info.get("steps")},
         "sampling": asdict(asked.sampling), "pairs": pairs, "source": asdict(source), "figures": figures,
         "defaults": {"sampling": common.choice(), "task_sampling": tasks}}  # fmt: skip
     file_benchmark(chosen.out, chosen.seed, fields)
