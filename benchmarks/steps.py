@@ -271,7 +271,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     common = common_choice({name: own["good_enough"] for name, own in figures.items()}, even_settings(chosen.nfe))
     tasks = {name: own["settings"][own["default"]] for name, own in figures.items() if own["default"]}
     tasks = {name: {k: v for k, v in own.items() if k in SamplingConfig.__annotations__} for name, own in tasks.items()}
-    fields = {"n": {"images": chosen.queries, "clips": chosen.clip_queries}, "model": {"tasks": info.get("tasks"), "steps": info.get("steps")},
+    fields = {"n": {"images": chosen.queries, "clips": chosen.clip_queries},
+        "model": {"tasks": info.get("tasks"), "steps": info.get("steps")},
         "sampling": asdict(asked.sampling), "pairs": pairs, "source": asdict(source), "figures": figures,
         "defaults": {"sampling": common.choice(), "task_sampling": tasks}}  # fmt: skip
     file_benchmark(chosen.out, chosen.seed, fields)

@@ -273,6 +273,9 @@ class TestEngine:
         asked = answer.episode.query.input
         shown = ~find_holes(asked)
         assert torch.equal(answer.square[:, shown[0]], asked[:, shown[0]])
+        (square,) = engine.apply_all("inpainting", [holed], pairs=1, fit="stretch")
+        shown, asked = ~find_holes(square.episode.query.input), square.episode.query.input
+        assert torch.equal(square.prediction.image[:, shown[0]], asked[:, shown[0]])
 
     @pytest.mark.parametrize("size", [(64, 64), (37, 91), (8, 8), (130, 20)])
     def test_any_size(self, engine: Engine, size: tuple[int, int]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from lavindit.errors import LavinditError
+from lavindit.interrupts import interrupt_on_sigterm
 
 # Command -> module of this package and function; imported when asked for, so that a mistyped command is told at once.
 COMMANDS = {
@@ -55,6 +56,7 @@ commands:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command; exit code 2 and one line on stderr for whatever a person can mend."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    interrupt_on_sigterm()
     try:
         _dispatch(arguments)
     except LavinditError as error:

@@ -242,9 +242,8 @@ def run_trainer(arguments: list[str]) -> None:
         if any(words in str(error) for words in PEER_GONE):
             raise LavinditError("another process of this run has stopped; its own message says why") from error
         raise
-    except SystemExit:
-        # Lightning ends an interrupted run by exit(1); main() knows what to say of an interruption.
-        if FinalState.interrupted:
+    except SystemExit as end:
+        if end.code == 1:  # so Lightning ends an interrupted run; main() knows what to say of an interruption
             raise KeyboardInterrupt from None
         raise
     else:

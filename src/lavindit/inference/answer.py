@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lavindit.inference.presets import Settings
 from lavindit.inference.queries import Asked, join_frames, join_windows
-from lavindit.pictures import Rounding, truncate
+from lavindit.pictures import Rounding, Stretch, truncate
 from lavindit.task import Task, keep_known
 from lavindit.types import Episode, Prediction
 
@@ -51,8 +51,10 @@ def _keep_known(task: Task, query: Asked, asked: Tensor, image: Tensor) -> Tenso
 
     What was hidden on purpose (`corrupt`) is hidden in the square alone, so both must know a pixel.
     """
+    if isinstance(query.box, Stretch):  # the answer stays the square
+        return keep_known(task, asked, image)
     in_square, in_picture = task.known_pixels(asked), task.known_pixels(query.picture)
-    if in_square is None or in_picture is None or image.shape != query.picture.shape:
+    if in_square is None or in_picture is None:
         return image
     known = in_picture & (query.box.undo(in_square.float()) > WHOLLY)
     return torch.where(known, query.picture, image)

@@ -13,7 +13,7 @@ from lavindit.errors import LavinditError
 from lavindit.metrics import RowMetric
 from lavindit.models import STVAE, load_model
 from lavindit.pictures import to_eight_bit
-from lavindit.task import Task
+from lavindit.task import Task, keep_known
 
 PAIRS = 4
 """Pairs of a test: a palette has colours for them too, so the query's own are as near to one another as in a test."""
@@ -96,7 +96,7 @@ def measure_budget(
         episode = maker.episode(scene, pairs, seed=0)
         query = episode.query
         for way, go in ways.items():
-            answer = episode.codec.decode(go(query.target))
+            answer = episode.codec.decode(keep_known(task, query.input, go(query.target)))
             metrics[way].update(answer, query.native, query.valid, number, query.meta)
         if progress is not None:
             progress(number + 1, len(scenes))

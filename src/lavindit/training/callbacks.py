@@ -1,17 +1,15 @@
 """Callbacks and plugins that every run gets."""
 
-import signal
 import sys
-import threading
 import time
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 
 from lavindit.clips import save_clip
+from lavindit.interrupts import interrupt_on_sigterm
 from lavindit.models.store import CONFIG_NAME, read_description
 from lavindit.pictures import save_picture
 from lavindit.training.base import TrainedModule
@@ -53,7 +51,6 @@ class FinalState(Callback):
     An interrupted step may be half done, so an interruption stores nothing: it says where the run goes on from.
     """
 
-    interrupted = False
     trained = False
 
     def on_train_batch_end(
@@ -64,12 +61,11 @@ class FinalState(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A new sitting."""
-        FinalState.trained = FinalState.interrupted = False
+        FinalState.trained = False
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Say what is left of an interrupted run."""
         if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero:
-            FinalState.interrupted = True
             path = last_checkpoint(trainer.default_root_dir)
             left = f"{path} is kept; the same command goes on from it" if path.exists() else "no checkpoint yet"
             print(f"\nlavindit: interrupted at step {trainer.global_step}; {left}", file=sys.stderr)
@@ -164,28 +160,20 @@ class TerminationHandler(Callback):
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take Lightning's place, which it takes just before; it gives back what was there before it."""
-        self._take_place()
+        """Take the place that Lightning has just taken; it gives back what was there before it."""
+        interrupt_on_sigterm()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """As for training."""
-        self._take_place()
+        interrupt_on_sigterm()
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """As for training."""
-        self._take_place()
+        interrupt_on_sigterm()
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """As for training."""
-        self._take_place()
-
-    @staticmethod
-    def _take_place() -> None:
-        def interrupt(number: int, frame: FrameType | None) -> None:
-            raise KeyboardInterrupt
-
-        if threading.current_thread() is threading.main_thread():  # others may not
-            signal.signal(signal.SIGTERM, interrupt)
+        interrupt_on_sigterm()
 
 
 class PredictionWriter(Callback):

@@ -187,10 +187,14 @@ class DiTModule(TrainedModule):
         seeds = [seed_from("train", self.seed, number) for number in batch.numbers]
         drops = self._drops(batch.numbers)
         losses = self.losses(self.network, self._encode(batch, self.micro_step), seeds, drops)
-        weights = losses.new_tensor([self.loss_weights.get(task, 1.0) for task in batch.tasks])
+        return self.step_loss(losses, batch.tasks)
+
+    def step_loss(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:
+        """What a step lowers: the mean of its episodes' losses [B], weighted by task; they are logged as they are."""
+        weights = losses.new_tensor([self.loss_weights.get(task, 1.0) for task in tasks])
         loss = (weights * losses).mean()
         self.require_finite(loss, "loss")
-        self.log_training(losses, batch.tasks)
+        self.log_training(losses, tasks)
         return loss
 
     def step_cost(self, batch: EpisodeBatch | LatentBatch) -> tuple[int, int, float]:

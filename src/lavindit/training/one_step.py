@@ -97,10 +97,7 @@ class OneStepModule(DiTModule):
         assert isinstance(batch, EpisodeBatch)  # `check_latents` has seen to it
         seeds = [seed_from("train", self.seed, number) for number in batch.numbers]
         losses = self.picture_losses(self.network, batch, self._encode(batch, self.micro_step), seeds)
-        loss = losses.mean()
-        self.require_finite(loss, "loss")
-        self.log_training(losses, batch.tasks)
-        return loss
+        return self.step_loss(losses, batch.tasks)
 
     def validation_step(self, batch: EpisodeBatch, batch_idx: int) -> None:
         """Loss on held-out episodes."""
