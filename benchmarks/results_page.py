@@ -21,6 +21,7 @@ from lavindit.files import write_atomically
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "results.md"
+OPTIONS = "[benchmarks/README.md](../benchmarks/README.md)"
 INTRODUCTION = """# Results
 
 The nano model beside what one would use instead, and what its quality depends on. Every figure is that of a JSON file
@@ -56,7 +57,8 @@ def render_section(section: Section, results: Path, folder: Path) -> tuple[list[
     path = results / f"{section.stem}.json"
     title = f"## {section.title}"
     if not path.is_file():
-        return [title, f"Not measured yet: `{path.name}` is missing. `{section.command}` makes it."], None
+        missing = f"Not measured yet: `{path.name}` is missing."
+        return [title, f"{missing} `{section.command}`, with the options of {OPTIONS}, makes it."], None
     data = read(path, section)
     try:
         blocks = [title, section.says, *section.render(data)]
