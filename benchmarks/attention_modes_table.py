@@ -86,7 +86,10 @@ def compare(found: Mapping[Cell, Found]) -> list[dict[str, Any]]:
             losses.append(found[cell].held_out_loss["all"] / joint.held_out_loss["all"])
             by_task = {t: ratio(figure, joint.headline[t]) for t, figure in found[cell].headline.items()}
             known = {task: value for task, value in by_task.items() if value is not None}
-            for task, value in (known | {"mean": statistics.mean(known.values())} if known else {}).items():
+            if known:
+                # The median beside the mean: a figure that starts at zero, as edges do, has ratios of any size.
+                known |= {"mean": statistics.mean(known.values()), "median": statistics.median(known.values())}
+            for task, value in known.items():
                 ratios[task].append(value)
         rows.append({
             "budget": budget, "pairs": pairs, "variant": variant, "seeds": [cell.seed for cell in own],

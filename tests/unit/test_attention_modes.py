@@ -34,6 +34,7 @@ def test_every_seed_is_set_beside_the_joint_model_of_its_own(table):
     assert row["headline_ratio_to_joint"]["depth"]["mean"] == pytest.approx(2.0)  # half of the error, twice as good
     assert row["headline_ratio_to_joint"]["edges"]["mean"] == pytest.approx(0.75)
     assert row["headline_ratio_to_joint"]["mean"] == pytest.approx({"mean": 1.375, "std": 0.125 * 2**0.5, "n": 2})
+    assert row["headline_ratio_to_joint"]["median"] == row["headline_ratio_to_joint"]["mean"]  # two tasks
     assert row["held_out_loss_over_joint"]["mean"] == pytest.approx(0.375)
     assert row["steps"]["mean"] == 7
     assert rows["joint", 3]["headline_ratio_to_joint"]["mean"]["mean"] == 1
@@ -61,4 +62,4 @@ def test_a_figure_that_is_missing_counts_nowhere(table):
     }
     joint, prefix = table.compare(cells)
     assert joint["headline"]["edges"]["mean"] is None
-    assert set(prefix["headline_ratio_to_joint"]) == {"depth", "mean"}
+    assert set(prefix["headline_ratio_to_joint"]) == {"depth", "mean", "median"}
