@@ -6,9 +6,10 @@ Euler, Heun and midpoint on even grids and on grids that are tuned to the task, 
 (NFE: Heun and midpoint take two a step; guidance asks the network twice in each). Grids are tuned on validation
 queries, figures are of the test's queries, contexts and metrics. A query is encoded once and its pairs are read once
 for all settings, and all start from the same noise. A task's default is the setting of fewest evaluations whose
-headline lies within one standard error of the best, or within a share of it that --tolerance states. `--write` records
-it in the model's config.json (`info.task_sampling`), and for other tasks the one even grid that is a good choice for
-most (`info.sampling`). A run that was interrupted goes on after the last task that is done.
+headline lies within one standard error of the best, or within a share of it that --tolerance states. Tasks whose own
+headline lacks weights here keep what the model did before: the figure in its place, PSNR say, prefers the mean of all
+possible answers. `--write` records the defaults in the model's config.json (`info.task_sampling`), and for other tasks
+the one even grid that is a good choice for most (`info.sampling`). A run that was interrupted goes on after the last task that is done.
 """
 
 import argparse
@@ -180,6 +181,11 @@ def chosen_of(good: Sequence[str], settings: Mapping[str, Setting]) -> str:
     return min(good, key=lambda name: settings[name].nfe)
 
 
+def has_own_headline(task: Task) -> bool:
+    """Whether the figure that a task is judged by can be measured here; another stands in for it if not."""
+    return next(column.metric for column in task.columns if column.headline) == task.headline.metric
+
+
 def common_choice(good: Mapping[str, Sequence[str]], settings: Sequence[Setting]) -> Setting:
     """The even grid that is good enough for most tasks; of several, that of fewest evaluations."""
     counts = {setting: sum(setting.name in names for names in good.values()) for setting in settings}
@@ -193,7 +199,7 @@ def study(asked: Asked, task: Task, chosen: argparse.Namespace) -> dict[str, Any
     settings = even + tuned_settings(asked, task, low, chosen.tune_queries, chosen.candidates)
     by_name = {setting.name: setting for setting in settings}
     figures, n = measure(asked, task, settings, chosen.clip_queries if has_clips(task) else chosen.queries)
-    good = good_enough(figures, chosen.tolerance)
+    good = good_enough(figures, chosen.tolerance) if has_own_headline(task) else []
     any_figure = next(iter(figures.values()))
     rows = {
         name: {"nfe": by_name[name].nfe, **by_name[name].choice(), "answer": f.answer, "stderr": f.stderr}
@@ -203,6 +209,14 @@ def study(asked: Asked, task: Task, chosen: argparse.Namespace) -> dict[str, Any
     default = chosen_of(good, by_name) if good else None
     seconds = time.perf_counter() - began
     return kept | {"settings": rows, "good_enough": good, "default": default, "seconds": seconds}
+
+
+def default_of(own: Mapping[str, Any], before: SamplingConfig) -> dict[str, Any]:
+    """What a task's `task_sampling` says: its default, or what the model did before where none was chosen."""
+    if own["default"] is None:
+        return Setting(before.solver, before.steps, before.times).choice()
+    row = own["settings"][own["default"]]
+    return {key: value for key, value in row.items() if key in SamplingConfig.__annotations__}
 
 
 def record(folder: Path, common: dict[str, Any], tasks: Mapping[str, dict[str, Any]]) -> None:
@@ -269,8 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 write_atomically(partial, json.dumps({"made": made, "figures": figures}).encode())
     figures = {name: figures[name] for name in names}
     common = common_choice({name: own["good_enough"] for name, own in figures.items()}, even_settings(chosen.nfe))
-    tasks = {name: own["settings"][own["default"]] for name, own in figures.items() if own["default"]}
-    tasks = {name: {k: v for k, v in own.items() if k in SamplingConfig.__annotations__} for name, own in tasks.items()}
+    tasks = {name: default_of(own, settle(info, task=name).sampling) for name, own in figures.items()}
     fields = {"n": {"images": chosen.queries, "clips": chosen.clip_queries},
         "model": {"tasks": info.get("tasks"), "steps": info.get("steps")},
         "sampling": asdict(asked.sampling), "pairs": pairs, "source": asdict(source), "figures": figures,

@@ -9,10 +9,11 @@ import pytest
 
 from lavindit.data import SourceConfig
 from lavindit.errors import LavinditError
-from lavindit.inference import load
+from lavindit.inference import SamplingConfig, load
 from lavindit.models import load_engine_model, save_model
 from lavindit.models.store import ModelBundle
 from lavindit.report.figure import Figure
+from lavindit.task import get_task
 
 ROOT = Path(__file__).parents[2]
 SMALL = SourceConfig(resolution=32, scenes=4, test_scenes=2)
@@ -70,6 +71,16 @@ def test_other_tasks_get_what_is_good_for_most(steps) -> None:
     good = {"a": ["euler_uniform_1", "heun_uniform_2"], "b": ["heun_uniform_2"], "c": ["euler_tuned_4"]}
     assert steps.common_choice(good, settings).name == "heun_uniform_2"
     assert steps.common_choice({}, settings).name == "euler_uniform_1"
+
+
+def test_a_stand_in_for_a_missing_headline_chooses_nothing(steps, monkeypatch) -> None:
+    monkeypatch.setattr("lavindit.task.contract.available", lambda network: False)
+    assert [steps.has_own_headline(get_task(name)) for name in ("inpainting", "depth_estimation")] == [False, True]
+    row = {"nfe": 2, **steps.Setting("heun", 1).choice(), "answer": 0.3, "stderr": 0.1}
+    own = {"settings": {"heun_uniform_2": row}, "default": "heun_uniform_2"}
+    before = SamplingConfig(steps=4)
+    assert steps.default_of(own, before) == {"steps": 1, "solver": "heun", "grid": "uniform"}
+    assert steps.default_of(own | {"default": None}, before) == {"steps": 4, "solver": "euler", "grid": "uniform"}
 
 
 def test_what_is_recorded_is_what_the_engine_does(steps, model: Path) -> None:
