@@ -9,7 +9,8 @@ for all settings, and all start from the same noise. A task's default is the set
 headline lies within one standard error of the best, or within a share of it that --tolerance states. Tasks whose own
 headline lacks weights here keep what the model did before: the figure in its place, PSNR say, prefers the mean of all
 possible answers. `--write` records the defaults in the model's config.json (`info.task_sampling`), and for other tasks
-the one even grid that is a good choice for most (`info.sampling`). A run that was interrupted goes on after the last task that is done.
+the one even grid that is a good choice for most (`info.sampling`). A run that was interrupted goes on after the last
+task that is done.
 """
 
 import argparse
