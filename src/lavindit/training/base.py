@@ -226,7 +226,7 @@ class TrainedModule(LightningModule):
             "seed": self.seed,
         }
 
-    def log_training(self, losses: Tensor, tasks: list[str]) -> None:
+    def log_training(self, losses: Tensor, tasks: Sequence[str]) -> None:
         """Log the loss over all processes, and that of each task in this one's batch; losses [B]."""
         self.log("train_loss", losses.detach().mean(), prog_bar=True, batch_size=len(losses), sync_dist=True)
         for task in sorted(set(tasks)):
