@@ -151,7 +151,7 @@ class StillCalledVideo(Shades):
 
 def test_a_task_that_keeps_its_promises_passes() -> None:
     check_task(Shades(), TINY)
-    assert len(CHECKS) == len({check.__name__ for check in CHECKS}) == 11
+    assert len(CHECKS) == len({check.__name__ for check in CHECKS}) == 12
     assert all(vars(testing)[check.__name__] is check for check in CHECKS)
 
 
