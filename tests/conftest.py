@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 import torch
 
+from example_result import make_result
 from lavindit.cli import main
 from lavindit.models import STVAE, JDiT, JDiTConfig, ModelBundle, STVAEConfig, save_model
+from lavindit.report.schema import write_result
 
 if TYPE_CHECKING:
     from lavindit.inference import Engine
@@ -160,3 +162,10 @@ def _log_to(stream: io.StringIO) -> Iterator[None]:
         finally:
             for handler, before in zip(handlers, streams, strict=True):
                 handler.setStream(before or sys.__stderr__)
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    """A run folder with a result that has a bit of everything."""
+    write_result(make_result(tmp_path), tmp_path / "result.json")
+    return tmp_path

@@ -33,12 +33,6 @@ from lavindit.report.wording import (
 )
 
 
-@pytest.fixture
-def run_dir(tmp_path: Path) -> Path:
-    write_result(make_result(tmp_path), tmp_path / "result.json")
-    return tmp_path
-
-
 class TestSchema:
     def test_round_trip(self, tmp_path: Path) -> None:
         result = make_result(tmp_path)

@@ -29,12 +29,6 @@ from lavindit.report.wording import (
 from lavindit.task import get_task
 
 
-@pytest.fixture
-def run_dir(tmp_path: Path) -> Path:
-    write_result(make_result(tmp_path), tmp_path / "result.json")
-    return tmp_path
-
-
 class Page(HTMLParser):
     """All tags with their attributes, and the text."""
 
