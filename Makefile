@@ -9,19 +9,17 @@ BIN := .venv/bin
 RUN := runs/demo_report
 NANO := runs/demo
 CONFIGS := configs/experiment
-PHOTOS := 'from lavindit.data import *; print(*map(bundled_photo, ("astronaut.png", "coffee.png", "chelsea.png")))'
-STEREO := 'from lavindit.data import save_bundled_stereo; save_bundled_stereo("$(RUN)/stereo")'
+TASKS := colorization inpainting deraining glass_deblurring motion_deblurring edge_detection
+PHOTOS := 'from lavindit.data import *; save_bundled_stereo("$(RUN)/stereo"); \
+  print(*map(bundled_photo, ("astronaut.png", "coffee.png", "chelsea.png")))'
 
 .PHONY: demo train-nano test lint wheel clean
 
 demo: .venv/ready
-	$(BIN)/lavindit benchmark quick --n 12 --draws 1 --model nano --out $(RUN) --restart
+	$(BIN)/lavindit benchmark quick --n 12 --draws 1 --workers 2 --model nano --out $(RUN) --restart
 	photos=$$($(BIN)/python -c $(PHOTOS)) || exit; \
-	for task in colorization inpainting deraining glass_deblurring motion_deblurring edge_detection; do \
-	  $(BIN)/lavindit apply --task $$task --corrupt --overwrite --model nano --report $(RUN) --out $(RUN)/photos \
-	    --query $$photos || exit; \
-	done
-	$(BIN)/python -c $(STEREO)
+	$(BIN)/lavindit apply $(TASKS:%=--task %) --corrupt --overwrite --model nano --report $(RUN) --out $(RUN)/photos \
+	  --query $$photos
 	$(BIN)/lavindit apply --task depth_estimation --overwrite --model nano --report $(RUN) --out $(RUN)/photos \
 	  --query $(RUN)/stereo/motorcycle.png --truth $(RUN)/stereo/motorcycle_depth.npy
 	$(BIN)/lavindit report $(RUN)

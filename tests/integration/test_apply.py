@@ -76,6 +76,23 @@ class TestCommand:
         assert first == again
         assert first != other
 
+    def test_several_tasks_answer_as_each_alone(self, desk: Path, apply: Callable[..., str]) -> None:
+        said = apply("--task", "edge_detection", "--corrupt", out="both")
+        assert said.count("wrote both/photo_") == 2
+        for task in ("colorization", "edge_detection"):
+            apply("--corrupt", task=task, out="alone")
+            name = f"photo_{task}.png"
+            assert (desk / "both" / name).read_bytes() == (desk / "alone" / name).read_bytes()
+        both, alone = (read(desk / out / "result.json")["applications"] for out in ("both", "alone"))
+        assert [(a["task"], a["figures"]) for a in both] == [(a["task"], a["figures"]) for a in alone]
+
+    def test_several_tasks_are_answered_all_or_none(self, desk: Path, run_cli: Cli, tiny_model_dir: Path) -> None:
+        asked = ["--query", "photo.png", "--out", "out", "--model", tiny_model_dir, "--corrupt"]
+        ran = run_cli(["apply", "--task", "colorization", "--task", "depth_estimation", *asked])
+        assert (ran.code, ran.stderr.count("\n"), (desk / "out").exists()) == (2, 1, False)
+        ran = run_cli(["apply", "--task", "colorization", "--task", "colorization", *asked])
+        assert (ran.code, "two tasks are named colorization" in ran.stderr) == (2, True)
+
     def test_a_folder_of_five_pairs_is_a_task(self, desk: Path, apply: Callable[..., str]) -> None:
         apply("--pairs", 5, task="negative")
         assert load_picture(desk / "out" / "photo_negative.png").shape == (3, 1, 80, 100)

@@ -154,6 +154,19 @@ class TestRun:
         ran = bench([])
         assert (ran.code, "--out RUN is missing" in ran.stderr) == (2, True)
 
+    def test_side_by_side_measures_the_same(self, bench: Cli, kept: Path, tmp_path: Path) -> None:
+        clip: list[object] = ["--task", "frame_prediction"]
+        ran = bench([*TASKS, *clip, "--workers", 2, "--threads", 2, "--out", tmp_path])
+        assert (ran.code, "GPU" in ran.stderr) == (0, False)
+        found, before = read_result(tmp_path / "result.json"), read_result(kept / "result.json")
+        assert [task.task for task in found.tasks] == [*(task.task for task in before.tasks), "frame_prediction"]
+        for one, other in zip(found.tasks, before.tasks, strict=False):
+            assert one.headline.answer == pytest.approx(other.headline.answer, rel=1e-3)
+            assert one.strips == other.strips
+        assert (found.commit, found.settings["workers"], before.settings["workers"]) == ("abc1234", 2, 1)
+        assert "--workers 2" in found.command
+        assert not any("missing" in note for note in found.notes if "tasks" in note)
+
     def test_draws_differ_in_noise_alone_where_pairs_are_fixed(
         self, bench: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -304,6 +317,7 @@ class TestCompare:
     ("options", "words"),
     [
         (["--n", 0], "--n must be at least 1"),
+        (["--workers", 0], "--workers must be at least 1"),
         (["--task", "colorisation"], "did you mean colorization"),
         (["--task", "colorization", "--task", "colorization"], "two tasks are named colorization"),
         (["--pairs", 40, "--task", "colorization"], "can show"),

@@ -24,41 +24,45 @@ from lavindit.inference.queries import check_truths
 from lavindit.inference.scorer import score_application
 from lavindit.report import current_command, current_commit, describe_machine
 from lavindit.report.schema import RESULT_NAME, Application, RunResult, read_result, write_result
-from lavindit.task import Task, get_task
+from lavindit.task import Task, get_task, refuse_twins
 from lavindit.types import native_file
 
 
 def run_apply(arguments: list[str]) -> None:
-    """Answer a person's own pictures."""
+    """Answer a person's own pictures, by each of the tasks or by a prompt."""
     chosen = _apply_parser().parse_args(arguments)
     if chosen.plugin is not None and chosen.prompt is None:
         raise LavinditError("--plugin goes with --prompt; a plugin's task is named with --task")
+    file = PromptFile(chosen.prompt, chosen.plugin) if chosen.prompt is not None else None
+    tasks = [get_task(name) for name in chosen.task] if file is None else [file.task()]
+    files = _answer_files(chosen, tasks)
     options = pair_options(chosen)
     options |= {"steps": chosen.steps, "guidance": chosen.guidance}
-    file = PromptFile(chosen.prompt, chosen.plugin) if chosen.prompt is not None else None
-    task = get_task(chosen.task) if file is None else file.task()
-    run = chosen.report or chosen.out
-    files = _answer_files(chosen, task)
     if file is None:
         engine, _ = load_chosen(chosen)
-        shown, settings = task, engine.settle(chosen.preset, chosen.seed or 0, task=task, **options)
+        settings = [engine.settle(chosen.preset, chosen.seed or 0, task=task, **options) for task in tasks]
+        shown = tasks
     else:
-        settings = resettle(file.description.settings, chosen.preset, chosen.seed, **options)
+        settings = [resettle(file.description.settings, chosen.preset, chosen.seed, **options)]
         engine, _ = load_chosen(chosen)
-        shown = file.load(engine)
-    answers = engine.apply_all(
-        shown,
-        chosen.query,
-        seed=chosen.seed,
-        corrupt=chosen.corrupt,
-        truths=chosen.truth,
-        preset=chosen.preset,
-        **options,
-    )
-    if file is None:  # after all that may be refused, which is told in one line
-        print_notes(engine, task, settings, asked_size=chosen.resolution is not None)
+        shown = [file.load(engine)]
+    asked = {"seed": chosen.seed, "corrupt": chosen.corrupt, "truths": chosen.truth, "preset": chosen.preset}
+    answers = [engine.apply_all(one, chosen.query, **asked, **options) for one in shown]
+    for task, used, found in zip(tasks, settings, answers, strict=True):
+        if file is None:  # after all that may be refused, which is told in one line
+            print_notes(engine, task, used, asked_size=chosen.resolution is not None)
+        _write(chosen, engine, task, used, dict(zip(files[task.name], found, strict=True)))
+    run = chosen.report or chosen.out
+    print(f"added to {run / RESULT_NAME}; `lavindit report {run}` makes pages of it")
+
+
+def _write(
+    chosen: argparse.Namespace, engine: Engine, task: Task, settings: Settings, found: dict[Path, Answer]
+) -> None:
+    """The answers of a task: pictures, values where they are asked for, and their places in the run's result."""
+    run = chosen.report or chosen.out
     applications = []
-    for answer, path in zip(answers, files, strict=True):
+    for path, answer in found.items():
         answer.prediction.save(path, native=chosen.native)
         print(f"wrote {path}{_size_note(answer, settings)}")
         if chosen.native:
@@ -67,7 +71,6 @@ def run_apply(arguments: list[str]) -> None:
         applications.append(_application(answer, task, run, chosen.corrupt or bool(chosen.truth)))
     used = _flat(settings) | {"context": settings.context or task.context, "precision": chosen.precision}
     _record_applications(run, applications, engine, used)
-    print(f"added to {run / RESULT_NAME}; `lavindit report {run}` makes pages of it")
 
 
 def _application(answer: Answer, task: Task, run: Path, known: bool) -> Application:
@@ -91,15 +94,17 @@ def answer_file(out: Path, query: Path, task: Task) -> Path:
     return out / (name + suffix if suffix else name.replace(".", "_"))  # a folder's name must look like one
 
 
-def _answer_files(chosen: argparse.Namespace, task: Task) -> list[Path]:
-    """A free file for each answer; nothing is loaded or written yet."""
+def _answer_files(chosen: argparse.Namespace, tasks: list[Task]) -> dict[str, list[Path]]:
+    """A free file for each answer, by the task's name; nothing is loaded or written yet."""
     check_truths(chosen.query, chosen.truth, chosen.corrupt)
     for option, folder in (("out", chosen.out), ("report", chosen.report)):
         standing = next((path for path in (folder, *folder.parents) if path.exists()), None) if folder else None
         if standing is not None and not standing.is_dir():
             raise LavinditError(f"--{option} {folder}: {standing} is a file; name a folder")
-    files = [answer_file(chosen.out, query, task) for query in chosen.query]
-    written = [*files, *map(native_file, files)] if chosen.native else files
+    refuse_twins(tasks)
+    files = {task.name: [answer_file(chosen.out, query, task) for query in chosen.query] for task in tasks}
+    pictures = [path for paths in files.values() for path in paths]
+    written = [*pictures, *map(native_file, pictures)] if chosen.native else pictures
     clashing = sorted({str(path) for path in written if written.count(path) > 1})
     if clashing:
         raise LavinditError(f"two queries would be written to {clashing[0]}; give them different names")
@@ -124,7 +129,8 @@ def _size_note(answer: Answer, settings: Settings) -> str:
 def _apply_parser() -> Parser:
     parser = Parser("lavindit apply", description="Answer your own pictures, as the task's pairs show.")
     shown = parser.add_mutually_exclusive_group(required=True)
-    shown.add_argument("--task", help="a task, a plugin file or a folder of pairs")
+    text = "a task, a plugin file or a folder of pairs; may be repeated"
+    shown.add_argument("--task", action="append", metavar="T", help=text)
     shown.add_argument(
         "--prompt",
         type=Path,

@@ -24,7 +24,7 @@ from lavindit.training.protocols import PROTOCOLS, built_in_tasks, choose_protoc
 
 PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 # Of a comparison these mean nothing.
-OF_A_RUN = ("model", "task", "pairs", "n", "draws", "seed", "threads", "restart", "expect", "write_expected")
+OF_A_RUN = ("model", "task", "pairs", "n", "draws", "seed", "threads", "workers", "restart", "expect", "write_expected")
 
 
 def run_benchmark(arguments: list[str]) -> None:
@@ -35,6 +35,8 @@ def run_benchmark(arguments: list[str]) -> None:
         return
     if chosen.out is None:
         raise LavinditError("--out RUN is missing: the folder for the result")
+    if chosen.workers is not None and chosen.workers < 1:
+        raise LavinditError(f"--workers must be at least 1, got {chosen.workers}")
     protocol = chosen.protocol or "quick"
     choose_protocol(protocol, {}, **_changes(chosen))  # a slip is told before anything is loaded
     expected = None if chosen.expect is None else read_expected(chosen.expect)
@@ -70,7 +72,7 @@ def _measure(benchmark: Benchmark, chosen: argparse.Namespace) -> RunResult:
     make_writable(chosen.out)
     try:
         with show_progress("answers", lambda n, total: f"{benchmark.task}: {n} of {total} answers") as progress:
-            return benchmark.measure(progress)
+            return benchmark.measure(progress, chosen.workers or 1)
     except LavinditError:
         traces.remove()
         raise
@@ -137,6 +139,8 @@ def _parser() -> Parser:
     parser.add_argument("--seed", type=int, metavar="S", help="seed of queries, pairs and noise (default 0)")
     add_model_options(parser)
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's own)")
+    text = "tasks measured at a time, each in a process with its share of the threads (default 1)"
+    parser.add_argument("--workers", type=int, metavar="N", help=text)
     parser.add_argument("--restart", action="store_true", help="replace a result that lies in RUN")
     parser.add_argument("--expect", type=Path, metavar="FILE", help="end with 1 if a figure is not as this file says")
     parser.add_argument("--write-expected", type=Path, metavar="FILE", help="write the figures as such a file")

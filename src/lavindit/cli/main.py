@@ -1,14 +1,13 @@
 """Sends each command to its module, and tells a person's mistakes in one line."""
 
-import logging
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
 from lavindit.errors import LavinditError
 from lavindit.interrupts import interrupt_on_sigterm
+from lavindit.quiet import quiet_libraries
 
 # Command -> module of this package and function; imported when asked for, so that a mistyped command is told at once.
 COMMANDS = {
@@ -89,20 +88,7 @@ def _prepare(arguments: list[str]) -> None:
     from lavindit.report import note_command
 
     note_command(arguments)
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", category=DeprecationWarning)
-    for message in (
-        "Found .* in eval mode",
-        ".*callbacks used to create the checkpoint",
-        "Using ModelCheckpoint with manual optimization",
-        "Checkpoint directory .* exists",
-        "The dirpath has changed",
-        ".*`?`?compute`?`? method of",
-        "torch.distributed is disabled",
-    ):
-        warnings.filterwarnings("ignore", message=message)
-    for name in ("pytorch.utilities.rank_zero", "pytorch.accelerators.cuda", "fabric.utilities.seed"):
-        logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
+    quiet_libraries()
 
 
 def _fail(message: str) -> None:

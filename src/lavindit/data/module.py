@@ -10,7 +10,7 @@ from lavindit.data.readers import Reader
 from lavindit.data.sources import SourceConfig, source_for
 from lavindit.errors import LavinditError
 from lavindit.metrics.networks import available
-from lavindit.task import Task, all_tasks, check_task_names, get_task
+from lavindit.task import Task, all_tasks, check_task_names, get_task, refuse_twins
 from lavindit.task.context import parse_context
 from lavindit.types import EpisodeBatch, LatentBatch
 
@@ -93,11 +93,8 @@ class EpisodeData(LightningDataModule):
             )
         if self.clip_share is not None and not 0 <= self.clip_share <= 1:
             raise LavinditError(f"clip_share {self.clip_share} must lie between 0 and 1")
-        names = [task.name for task in self.tasks]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise LavinditError(f"two tasks are named {twice[0]}; name each once, and rename one of two folders")
-        check_task_names("data.weights", self.weights, names)
+        refuse_twins(self.tasks)
+        check_task_names("data.weights", self.weights, [task.name for task in self.tasks])
         if self.context is not None:
             parse_context(self.context)
 

@@ -4,7 +4,7 @@ from lavindit.task.contract import Column, Task, keep_known
 from lavindit.task.estimation import DepthTask, NormalTask
 from lavindit.task.folder import FolderTask
 from lavindit.task.generation import GenerationTask
-from lavindit.task.registry import all_tasks, check_task_names, get_task
+from lavindit.task.registry import all_tasks, check_task_names, get_task, refuse_twins
 from lavindit.task.restoration import RestorationTask
 from lavindit.task.segments import InstanceTask
 
@@ -21,4 +21,5 @@ __all__ = [
     "check_task_names",
     "get_task",
     "keep_known",
+    "refuse_twins",
 ]

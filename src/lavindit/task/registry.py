@@ -5,7 +5,7 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -54,6 +54,18 @@ def check_task_names(option: str, named: Iterable[str], in_use: Collection[str])
     for name in sorted(set(named) - set(in_use) - set(all_tasks())):
         near = difflib.get_close_matches(name, all_tasks(), n=1)
         raise LavinditError(f"{option}: no task {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+
+
+def refuse_twins(tasks: Sequence[Task]) -> None:
+    """Refuse two tasks of one name.
+
+    Raises:
+        LavinditError: Two have the same.
+    """
+    names = [task.name for task in tasks]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise LavinditError(f"two tasks are named {twice[0]}; name each once, and rename one of two folders")
 
 
 def get_task(name: str | Path) -> Task:

@@ -1,12 +1,13 @@
 """The benchmark: a model directory tested task by task as a protocol of a fixed name says, on the embedded world.
 
 It is `lavindit test` without a config: the same module, episodes, scores and result. RUN/result.json is written after
-every task, so that an interrupted benchmark goes on where it stopped.
+every task, so that an interrupted benchmark goes on where it stopped. Tasks may be measured side by side.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from lavindit.errors import LavinditError
 from lavindit.inference import Engine, load, settle
 from lavindit.inference.prompt_file import fingerprint
 from lavindit.inference.sampler import PIXELS_A_PASS
-from lavindit.report import current_commit
+from lavindit.report import current_command, current_commit
 from lavindit.report.schema import RESULT_NAME, RunResult, TaskResult, read_result, write_result
 from lavindit.task import Task
+from lavindit.training.benchmark_workers import measure_side_by_side
 from lavindit.training.dit import DiTModule
 from lavindit.training.protocols import Protocol, has_clips
 from lavindit.types import CLIP_FRAMES, EpisodeBatch
@@ -85,13 +87,14 @@ class Benchmark:
             test_clips=SPARE * self.protocol.clips,
         )
         self.all = self._data(self.names)
+        self.tasks = dict(zip(self.names, self.all.tasks, strict=True))
         self.model = {"name": name, "fingerprint": fingerprint(engine), "tasks": engine.info.get("tasks")}
         # The fingerprint is of weights and networks; how they are sampled is said apart, in the model's info.
         chosen = {t.name: settle(engine.info, seed=self.protocol.seed, task=t.name).sampling for t in self.all.tasks}
         self.samplings = {name: json.loads(json.dumps(asdict(sampling))) for name, sampling in chosen.items()}
         self.module = self._module(engine)
         self.done: list[TaskResult] = []
-        self.task = ""
+        self.task, self.workers = "", 1
 
     def resume(self, restart: bool = False) -> list[str]:
         """Take over the tasks that an earlier sitting of the same benchmark has finished; their names.
@@ -124,23 +127,49 @@ class Benchmark:
         self.done = [task for task in result.tasks if versions.get(task.task, task.version) == task.version]
         return [task.task for task in self.done]
 
-    def measure(self, progress: Progress = lambda done, total: None) -> RunResult:
+    def measure(self, progress: Progress = lambda done, total: None, workers: int = 1) -> RunResult:
         """Test the tasks that are not done yet; RUN/result.json is written after each of them.
+
+        Args:
+            progress: Told the answers given and their total; with several workers after each task.
+            workers: Tasks that are tested at a time, each in a process with its share of the threads.
 
         Raises:
             LavinditError: A task fails, or the run folder cannot be written to.
         """
         finished = {task.task for task in self.done}
-        waiting = [pair for pair in zip(self.names, self.all.tasks, strict=True) if pair[1].name not in finished]
-        total = sum(self.protocol.queries(task) for _, task in waiting) * self.protocol.draws
-        trainer = self._trainer(_Count(progress, total))
-        for place, (name, task) in enumerate(waiting, start=1):
+        waiting = {name: task for name, task in self.tasks.items() if task.name not in finished}
+        count = _Count(progress, sum(map(self._answers, waiting.values())))
+        self.workers = max(1, min(workers, len(waiting)))
+        for result in self._side_by_side(waiting, count) if self.workers > 1 else self._in_turn(waiting, count):
+            self.done += result.tasks
+            write_result(self._joined(result), self.run / RESULT_NAME)
+        return read_result(self.run / RESULT_NAME)
+
+    def measure_task(self, name: str) -> RunResult:
+        """The result of one of the tasks, which is written nowhere."""
+        return next(self._in_turn({name: self.tasks[name]}, _Count(lambda done, total: None, 0)))
+
+    def _in_turn(self, waiting: Mapping[str, Task], count: "_Count") -> Iterator[RunResult]:
+        trainer = self._trainer(count)
+        for name, task in waiting.items():
             self.task = task.name
             self._test(trainer, name, task)
             assert self.module.result is not None
-            self.done += self.module.result.tasks
-            write_result(self._joined(self.module.result, len(waiting) - place), self.run / RESULT_NAME)
-        return read_result(self.run / RESULT_NAME)
+            yield self.module.result
+
+    def _side_by_side(self, waiting: Mapping[str, Task], count: "_Count") -> Iterator[RunResult]:
+        make = partial(
+            _bench_of, self.folder, self.name, self.protocol, self.names, self.run, self.device, self.precision
+        )
+        names = sorted(waiting, key=lambda name: not has_clips(waiting[name]))  # clips take longest
+        for result in measure_side_by_side(make, names, self.workers):
+            self.task = result.tasks[0].task
+            yield result
+            count.add(self._answers(next(task for task in waiting.values() if task.name == self.task)))
+
+    def _answers(self, task: Task) -> int:
+        return self.protocol.queries(task) * self.protocol.draws
 
     def _test(self, trainer: Trainer, name: str, task: Task) -> None:
         try:
@@ -149,10 +178,13 @@ class Benchmark:
             # Lightning ends an interrupted run by exit(1).
             raise KeyboardInterrupt from None
 
-    def _joined(self, newest: RunResult, left: int) -> RunResult:
-        """The result of all tasks so far, from that of the newest one."""
+    def _joined(self, newest: RunResult) -> RunResult:
+        """The result of all tasks so far, in the order they are named in, from that of the newest one."""
         path = self.run / RESULT_NAME
         kept = read_result(path).applications if path.exists() else []
+        order = [task.name for task in self.tasks.values()]
+        measured = {task.task for task in self.done}
+        left = sum(name not in measured for name in order)
         notes = self.all.notes()
         if left:
             notes.append(
@@ -161,9 +193,11 @@ class Benchmark:
         model = {key: value for key, value in newest.model.items() if key != "checkpoint"}
         return replace(
             newest,
+            command=current_command(),  # a worker does not know it
+            commit=self.commit,
             model=self.model | model,
             settings=newest.settings | self._settings(),
-            tasks=list(self.done),
+            tasks=sorted(self.done, key=lambda task: order.index(task.task) if task.task in order else -1),
             applications=kept,
             notes=notes,
         )
@@ -175,6 +209,7 @@ class Benchmark:
             "context": {task.name: task.context for task in self.all.tasks},
             "precision": self.precision,
             "device": self.device.type,
+            "workers": self.workers,
         }
 
     @staticmethod
@@ -224,6 +259,13 @@ class Benchmark:
         )
 
 
+def _bench_of(
+    folder: Path, name: str, protocol: Protocol, names: list[str], run: Path, device: torch.device, precision: str
+) -> Benchmark:
+    """The benchmark again, in a worker's process."""
+    return Benchmark(folder, name, lambda info: protocol, names, run, device, precision)
+
+
 class _Count(Callback):
     """Counts answers."""
 
@@ -239,6 +281,10 @@ class _Count(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
+        """Count a batch."""
+        self.add(len(batch))
+
+    def add(self, answers: int) -> None:
         """Tell the new count."""
-        self.count += len(batch)
+        self.count += answers
         self.progress(self.count, self.total)
