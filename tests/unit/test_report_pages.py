@@ -23,9 +23,7 @@ from lavindit.report.schema import (
     write_result,
 )
 from lavindit.report.terminal import print_result
-from lavindit.report.wording import (
-    describe_verdict,
-)
+from lavindit.report.wording import describe_verdict, flatten
 from lavindit.task import get_task
 
 
@@ -57,13 +55,31 @@ class TestPages:
         assert "pictures/" not in text
         assert str(run_dir) not in text
         images = [attributes for tag, attributes in page.tags if tag == "img"]
-        assert len(images) == 7 + 7 + 6
+        assert len(images) == 7 + 7 + 6 + 3  # of the one task with samples at a glance, too
         assert all(image["alt"] for image in images)
 
+    def test_what_was_found_comes_before_how(self, run_dir: Path) -> None:
+        text = Page(write_report(run_dir)["html"].read_text()).text
+        order = ["At a glance", "All tasks", "Answers on other pictures", "How it was made", "Command"]
+        assert sorted(order, key=text.index) == order
+
+    def test_what_all_tasks_share_is_said_once(self) -> None:
+        assert flatten({"context": {"a": "random", "b": "random"}, "pairs": 4}) == [
+            ("context", "random (all 2)"),
+            ("pairs", "4"),
+        ]
+        assert flatten({"context": {"a": "random", "b": "nearest"}}) == [
+            ("context.a", "random"),
+            ("context.b", "nearest"),
+        ]
+
     def test_html_enlarges_small_pictures_only(self, run_dir: Path) -> None:
-        images = [a for tag, a in Page(write_report(run_dir)["html"].read_text()).tags if tag == "img"]
-        assert (images[0]["width"], images[0]["class"]) == ("128", "pixelated")
-        assert (images[-1]["height"], images[-1].get("class")) == ("256", None)
+        tags = Page(write_report(run_dir)["html"].read_text()).tags
+        images = [a for tag, a in tags if tag == "img" and "width" in a]  # thumbnails have the style sheet's
+        asked = [a for a in images if "query" in str(a["alt"])]
+        assert (asked[0]["width"], asked[0]["class"]) == ("128", "pixelated")
+        assert (asked[-1]["height"], asked[-1].get("class")) == ("256", None)
+        assert (images[-1]["height"], "target 2" in str(images[-1]["alt"])) == ("128", True)  # pairs are shown smaller
 
     def test_everything_is_escaped(self, tmp_path: Path) -> None:
         evil = "<script>alert(1)</script>\"'&|"

@@ -6,13 +6,15 @@ from pathlib import Path
 
 from lavindit.report import wording
 from lavindit.report.figure import BASELINES, Figure
-from lavindit.report.html_parts import make_badge, make_table, show_picture
+from lavindit.report.html_gallery import render_gallery
+from lavindit.report.html_parts import SHOWN_PX, make_badge, make_table, show_picture
 from lavindit.report.html_vae import render_latent_cost
 from lavindit.report.latent_cost import describe_latent_cost
 from lavindit.report.reference import CAVEAT, TITLE, describe_references, references_of
 from lavindit.report.schema import Application, RunResult, Strip, TaskResult
 from lavindit.report.style import CSS
 
+PAIR_PX = 64
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
@@ -24,14 +26,14 @@ def render_html(result: RunResult, run_dir: Path) -> str:
         lead, findings = describe_latent_cost(result), render_latent_cost(result, run_dir)
     else:
         lead = wording.describe_run(result)
-        findings = [_overview(result)] if result.tasks else []
+        findings = [render_gallery(result.tasks, run_dir), _overview(result)] if result.tasks else []
         findings += [_task(task, number, run_dir, result) for number, task in enumerate(result.tasks)]
     body = [
         f'<h1>{title}</h1><p class="lead">{escape(lead)}</p>',
         *(f'<p class="note">{escape(note)}</p>' for note in result.notes),
-        _facts(result),
         *findings,
         *([_applications(result.applications, run_dir)] if result.applications else []),
+        _facts(result),
     ]
     return "\n".join(
         [
@@ -58,7 +60,7 @@ def _facts(result: RunResult) -> str:
         items = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in rows)
         lists.append(f'<div><h2 class="minor">{title}</h2><dl>{items}</dl></div>' if items else "")
     return (
-        f'<section class="card" aria-label="The run"><div class="facts">{"".join(lists)}</div>'
+        f'<section class="card"><h2>How it was made</h2><div class="facts">{"".join(lists)}</div>'
         f'<h2 class="minor">Command</h2><pre><code>{escape(result.command)}</code></pre></section>'
     )
 
@@ -72,7 +74,7 @@ def _overview(result: RunResult) -> str:
         rows.append(
             f'<tr><th scope="row"><a href="#task-{number}">{escape(task.task)}</a>'
             f'<span class="small">{metric}{held_out}</span></th><td class="verdict">{_verdict(task)}</td>'
-            f"{_cells(task.headline, BASELINES)}<td>{published}</td><td>{task.n}</td>"
+            f'{_cells(task.headline, BASELINES)}<td class="published">{published}</td><td>{task.n}</td>'
             f"<td>{wording.format_seconds(task.seconds_per_query)}</td></tr>"
         )
     legend = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in wording.LEGEND.items())
@@ -206,17 +208,18 @@ def _bars(figure: Figure) -> str:
 def _strip(strip: Strip, task: str, caption: str, run_dir: Path) -> str:
     arrow = '<span class="arrow" aria-hidden="true">→</span>'
 
-    def show(label: str, path: str, kind: str = "") -> str:
-        return show_picture(run_dir, path, label, f"{task}, {strip.sample_id}: {label}", kind)
+    def show(label: str, path: str, kind: str = "", size: int = SHOWN_PX) -> str:
+        return show_picture(run_dir, path, label, f"{task}, {strip.sample_id}: {label}", kind, size)
 
-    groups = [
-        f'<div class="group">{show(f"input {number}", source)}{arrow}{show(f"target {number}", target)}</div>'
+    pairs = [
+        f'<div class="group">{show(f"input {number}", source, size=PAIR_PX)}{arrow}'
+        f"{show(f'target {number}', target, size=PAIR_PX)}</div>"
         for number, (source, target) in enumerate(strip.context, start=1)
     ]
     truth = show("truth", strip.truth) if strip.truth is not None else ""
     asked = f"{show('query', strip.query)}{arrow}{show('answer', strip.answer, 'answer')}{truth}"
-    groups.append(f'<div class="group asked">{asked}</div>')
     return (
-        f'<figure class="strip"><figcaption>{escape(caption)}</figcaption>'
-        f'<div class="pictures">{"".join(groups)}</div></figure>'
+        f'<figure class="strip"><figcaption>{escape(caption)}</figcaption><div class="group asked">{asked}</div>'
+        f"<details><summary>The pairs shown with it: {len(pairs)}</summary>"
+        f'<div class="pictures">{"".join(pairs)}</div></details></figure>'
     )

@@ -10,7 +10,7 @@ CSS = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--text);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
-main { max-width: 1120px; margin: 0 auto; padding: 32px 20px 64px; }
+main { max-width: 1260px; margin: 0 auto; padding: 32px 20px 64px; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 8px; letter-spacing: -0.01em; }
 h2 { font-size: 1.3rem; margin: 0 0 8px; overflow-wrap: anywhere; }
 p { margin: 0 0 12px; max-width: 80ch; overflow-wrap: anywhere; }
@@ -19,9 +19,12 @@ a { color: var(--accent); }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 22px; margin: 20px 0; }
 .note { border-left: 4px solid var(--accent); padding: 6px 14px; margin: 10px 0; max-width: none;
   background: var(--card); }
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(280px, 100%), 1fr)); gap: 24px 32px; }
+.facts { columns: 2 380px; column-gap: 40px; } .facts > div { margin-bottom: 22px; }
 h2.minor { font-size: 1rem; margin: 0 0 4px; color: var(--soft); font-weight: 600; }
-.facts + h2.minor { margin-top: 24px; }
+.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(264px, 1fr)); gap: 20px 16px; }
+.glance { color: var(--text); text-decoration: none; font-size: 0.9rem; overflow-wrap: anywhere; }
+.glance:hover { color: var(--accent); } .thumbnails { display: flex; gap: 4px; margin-bottom: 4px; }
+.thumbnails img { width: 84px; height: 84px; object-fit: cover; border-radius: 4px; background: var(--line); }
 dl { display: grid; grid-template-columns: minmax(0, max-content) minmax(0, 1fr); gap: 2px 14px; margin: 0;
   font-size: 0.9rem; }
 dt { color: var(--soft); overflow-wrap: anywhere; } dd { margin: 0; overflow-wrap: anywhere; }
@@ -33,7 +36,7 @@ th, td { padding: 7px 14px 7px 0; text-align: right; white-space: nowrap; border
   vertical-align: top; }
 tr > :last-child { padding-right: 0; }
 th { font-weight: 600; } thead th { color: var(--soft); font-weight: 500; vertical-align: bottom; white-space: normal; }
-td.verdict { white-space: normal; text-align: left; }
+td.verdict { white-space: normal; text-align: left; } td.published { white-space: normal; min-width: 9em; }
 .overview thead th:nth-child(2) { text-align: left; }
 th[scope=row], .left { text-align: left; } tbody tr:last-child > * { border-bottom: 0; }
 tbody th[scope=row] { font-weight: 400; } tr.headline > * { font-weight: 600; }
@@ -55,7 +58,7 @@ tr.headline th[scope=row] { font-weight: 700; }
 .strip > figcaption { font-size: 0.85rem; color: var(--soft); margin-bottom: 10px; overflow-wrap: anywhere; }
 .pictures { display: flex; flex-wrap: wrap; gap: 12px 24px; align-items: flex-end; }
 .group { display: flex; flex-wrap: wrap; gap: 8px; align-items: center; max-width: 100%; }
-.group.asked { padding: 10px; border-radius: 10px; background: var(--page); }
+.group.asked { width: fit-content; padding: 10px; border-radius: 10px; background: var(--page); }
 .picture { margin: 0; max-width: 100%; font-size: 0.8rem; color: var(--soft); }
 .picture img { display: block; max-width: 100%; height: auto; border-radius: 4px; margin-top: 2px;
   background: var(--line); }
@@ -65,7 +68,8 @@ tr.headline th[scope=row] { font-weight: 700; }
 .missing { display: grid; place-items: center; width: 128px; height: 128px; border: 1px dashed var(--line);
   border-radius: 4px; margin-top: 2px; }
 .arrow { color: var(--soft); }
-details { margin: 12px 0; } summary { cursor: pointer; color: var(--soft); }
+details { margin: 12px 0; } .strip summary { font-size: 0.85rem; margin-bottom: 10px; }
+summary { cursor: pointer; color: var(--soft); }
 @media (max-width: 600px) { main { padding: 20px 12px 40px; } .card { padding: 16px 14px; } h1 { font-size: 1.5rem; } }
 @media print { body { background: none; } .card { break-inside: avoid; border: 0; padding: 0; } }
 """

@@ -138,10 +138,13 @@ def format_value(value: Any) -> str:
 
 
 def flatten(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Key and value, nested keys joined by a dot."""
+    """Key and value, nested keys joined by a dot; what is the same for several keys is said once for all of them."""
     rows: list[tuple[str, str]] = []
     for key, value in settings.items():
-        if isinstance(value, dict) and value:
+        several = list(value.values()) if isinstance(value, dict) else []
+        if len(several) > 1 and not isinstance(several[0], dict) and all(one == several[0] for one in several):
+            rows.append((f"{prefix}{key}", f"{format_value(several[0])} (all {len(several)})"))
+        elif isinstance(value, dict) and value:
             rows += flatten(value, f"{prefix}{key}.")
         else:
             rows.append((f"{prefix}{key}", format_value(None if value == {} else value)))
