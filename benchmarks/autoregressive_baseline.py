@@ -171,7 +171,7 @@ def compare_all(match: Match, tasks: Sequence[str], cells: Cells) -> Row:
     sides = match.engine.settings.resolution, match.baseline.info["resolution"]
     if sides[0] != sides[1]:
         raise LavinditError(f"our model answers at {sides[0]} px, the baseline at {sides[1]}; train it at that size")
-    rows = {name: cells.row(name, partial(measure, match, name)) for name in tasks}
+    rows = cells.all({name: partial(measure, match, name) for name in tasks})
     return {"n": match.protocol.images, "figures": {"summary": summary_of(rows), "tasks": rows}}
 
 

@@ -4,8 +4,9 @@
         --plot benchmarks/results/context_length.svg
 
 The queries are the first of the test's; a query is asked `--draws` times, each time with another context and other
-noise. The pairs of a shorter context are the first of the longer one's, and the noise is the same for all lengths. A
-task is a cell: a study that was interrupted goes on after the last task that is done.
+noise. A shorter context has the first pairs of the longer one; colours and noise are the same for all lengths. A task
+is a cell: a study that was interrupted goes on after the last task that is done, and the same command in a second
+process takes part (give each its --threads).
 
 Counted are the tasks whose headline with the most pairs is better than with the fewest, and among them those where the
 gain is more than its standard error (that of two independent figures: queries are shared, so it is on the safe side).
@@ -14,6 +15,8 @@ gain is more than its standard error (that of two independent figures: queries a
 import argparse
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +29,17 @@ import torch
 from drawing import draw
 from lavindit.cli.tools import find_device
 from lavindit.files import write_atomically
-from lavindit.inference import load
+from lavindit.inference import Engine, load
 from lavindit.inference.prompt_file import fingerprint
 from lavindit.report import file_benchmark
 from lavindit.report.figure import MEAN_TARGET, NEAREST_TARGET
-from lavindit.task import get_task
-from lavindit.training.protocols import built_in_tasks
+from lavindit.task import Task, get_task
+from lavindit.training.protocols import Protocol, built_in_tasks
+
+
+def measure(engine: Engine, task: Task, protocol: Protocol, pairs: Sequence[int]) -> Row:
+    """A task's headline by number of pairs."""
+    return headlines(engine, [task], protocol, pairs)[task.name]
 
 
 def rise(rows: Mapping[str, Row]) -> Row:
@@ -84,14 +92,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     engine = load(chosen.model, find_device(chosen.device))
     protocol = make_protocol(chosen.queries, chosen.clips, chosen.draws, chosen.seed)
     asked = ("pairs", "queries", "clips", "draws", "seed")
-    settings = {name: getattr(chosen, name) for name in asked} | {"model": fingerprint(engine)}
-    cells, tasks = Cells(chosen.out, settings), [get_task(name) for name in chosen.tasks or built_in_tasks()]
-    trained = engine.info.get("tasks")
+    tasks = [get_task(name) for name in chosen.tasks or built_in_tasks()]
+    settings: dict[str, Any] = {name: getattr(chosen, name) for name in asked} | {"model": fingerprint(engine)}
+    settings["sampling"] = {t.name: asdict(engine.settle(task=t, seed=chosen.seed).sampling) for t in tasks}
+    cells, trained = Cells(chosen.out, settings), engine.info.get("tasks")
+    measured = cells.all({task.name: partial(measure, engine, task, protocol, chosen.pairs) for task in tasks})
     rows: dict[str, Any] = {}
-    for task in tasks:
-        found = cells.row(task.name, lambda task=task: headlines(engine, [task], protocol, chosen.pairs)[task.name])
-        known = None if trained is None else task.name in trained
-        rows[task.name] = {"trained": known, "pairs": found, "rise": rise(found)}
+    for name, found in measured.items():
+        known = None if trained is None else name in trained
+        rows[name] = {"trained": known, "pairs": found, "rise": rise(found)}
     figures = {"summary": summary(rows), "tasks": rows}
     about = {"model": {"name": chosen.model, "fingerprint": fingerprint(engine), "parameters": parameters_of(engine),
         "tasks": trained, "steps": engine.info.get("steps"), "max_pairs": engine.info.get("max_pairs")}}  # fmt: skip

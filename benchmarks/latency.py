@@ -17,7 +17,7 @@ one shared prompt, and the step through torch.compile. Memory is the peak that t
 weights, inputs and prompt left out.
 
 About a quarter of an hour on two cores. It may be interrupted: what is measured lies beside --out until all is, and the
-next call goes on from there (`starts` counts the calls). --quick tries everything at tiny sizes within a minute or two.
+next call goes on from there. --quick tries everything at tiny sizes within a minute or two.
 """
 
 import argparse

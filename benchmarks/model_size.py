@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cells import Cells, Row, run_script
-from studies import HELD_OUT_SHIFT, Training, gain, make_protocol, train_and_test, training_parser
+from studies import HELD_OUT_SHIFT, Training, beyond_noise, gain, make_protocol, train_and_test, training_parser
 
 # isort: split
 import torch
@@ -60,10 +60,12 @@ def summary(rows: Sequence[Row]) -> Row:
         own = sorted((row for row in rows if row["seed"] == seed), key=lambda row: row["parameters"])
         for less, more in pairwise(own):
             gains = [gain(row, less["tasks"][name]["answer"]) for name, row in more["tasks"].items()]
+            beyond = [beyond_noise(row, less["tasks"][name]) for name, row in more["tasks"].items()]
             steps.append({
                 "seed": seed, "from": less["size"], "to": more["size"],
                 "loss": more["held_out_loss"]["all"] - less["held_out_loss"]["all"],
-                "tasks_better": sum(value is not None and value > 0 for value in gains), "tasks": len(gains),
+                "tasks_better": sum(value is not None and value > 0 for value in gains),
+                "tasks_better_beyond_noise": sum(beyond), "tasks": len(gains),
             })  # fmt: skip
     return {"steps": steps, "loss_falls": bool(steps) and all(step["loss"] < 0 for step in steps)}
 
@@ -115,11 +117,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = ("steps", "config", "tasks", "eval_pairs", "val_samples", "queries", "clips", "draws", "test_seed", "fit")
     settings = {name: getattr(chosen, name) for name in asked} | {"device": device.type, "time_shift": HELD_OUT_SHIFT}
     cells = Cells(chosen.out, settings)
-    rows = [
-        cells.row(f"{size}, seed {seed}", partial(measure, size, seed, chosen, device))
+    measures = {
+        f"{size}, seed {seed}": partial(measure, size, seed, chosen, device)
         for seed in chosen.seeds
         for size in chosen.sizes
-    ]
+    }
+    rows = list(cells.all(measures).values())
     figures = {"rows": rows, "summary": summary(rows)}
     n = {"held-out episodes a task": chosen.val_samples, "queries": chosen.queries, "clips": chosen.clips}
     file_benchmark(chosen.out, chosen.seeds, settings | cells.made | {"n": n, "figures": figures})

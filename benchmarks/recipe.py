@@ -4,20 +4,23 @@ r"""What pays on a small machine: the nano model's recipe, and the recipe with o
         --out benchmarks/results/recipe.json
 
 Every variant is a `lavindit fit` of --config with the options below. What follows our own options goes to `fit` as it
-is. Compiling the blocks counts as training: a run of minutes pays for it, one of hours hardly, so --compile false
-is the default here. Held-out loss: that of the query's target, given --eval_pairs pairs, on validation episodes whose
-noise is the same for all. Headlines: test queries, sampled as the config says.
+is; what the latents were encoded with (--data.source.photos=DIR, say) is said here, too. Compiling the blocks counts as
+training: a run of minutes pays for it, one of hours hardly, so --compile false is the default here, and the warm-up is
+short. Held-out loss: that of the query's target, given --eval_pairs pairs, on validation episodes whose noise is the
+same for all. Headlines: test queries, sampled as the config says. Variants may run side by side: in two processes of
+the same command, each with OMP_NUM_THREADS=1.
 
 A training that was interrupted goes on from its checkpoint in --run, a study after the last variant that is done.
 """
 
 import argparse
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from cells import Cells, Row, run_script
-from studies import HELD_OUT_SHIFT, Training, gain, make_protocol, train_and_test, training_parser
+from studies import HELD_OUT_SHIFT, Training, beyond_noise, gain, make_protocol, train_and_test, training_parser
 
 # isort: split
 import torch
@@ -36,11 +39,13 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "time shift 3": (f"{MODEL}time_shift=3", f"{MODEL}sampling.shift=3"),
     "losses as they are": (f"{MODEL}loss_weights=null",),
     "two noisy copies": (f"{MODEL}noisy_copies=2",),
-    "the query's target alone": (f"{MODEL}targets=query",),
+    "the query's target alone": (f"{MODEL}targets=query", f"{MODEL}drop_pairs=0"),
     "batch 16": ("--data.batch_size=16", "--data.clip_batch_size=4"),
     "width 128": (f"{MODEL}network.width=128", f"{MODEL}network.heads=2"),
     "from pictures": ("--data.latents=null",),
 }
+OTHER_TIMES = "time shift 3"  # is trained at the times of the held-out loss, so its loss is not comparable
+WARMUP_STEPS = 20  # a variant has a few hundred steps
 NO_END = 10**9  # steps that no time is enough for
 TASKS = ["deraining", "depth_estimation", "edge_detection", "normal_estimation", "object_detection", "inpainting"]
 
@@ -48,7 +53,8 @@ TASKS = ["deraining", "depth_estimation", "edge_detection", "normal_estimation",
 def measure(variant: str, seed: int, chosen: argparse.Namespace, device: torch.device) -> Row:
     """Train and test one variant."""
     tasks = [f"--task={name}" for name in chosen.tasks]
-    options = (*tasks, f"{MODEL}compile_blocks={chosen.compile}", *chosen.fit, *VARIANTS[variant])
+    short = (f"{MODEL}compile_blocks={chosen.compile}", f"{MODEL}warmup_steps={WARMUP_STEPS}")
+    options = (*tasks, *short, *chosen.fit, *VARIANTS[variant])
     run = chosen.run / f"{variant.replace(' ', '_')}_seed{seed}"
     training = Training(run, chosen.config, NO_END, options, seed, chosen.minutes)
     protocol = make_protocol(chosen.queries, chosen.queries, 1, chosen.test_seed)
@@ -63,12 +69,22 @@ def compare(rows: Sequence[Row]) -> list[Row]:
     for row in (row for row in rows if row["variant"] != WHOLE and row["seed"] in whole):
         best = whole[row["seed"]]
         gains = {name: gain(one, row["tasks"][name]["answer"]) for name, one in best["tasks"].items()}
+        beyond = [beyond_noise(one, row["tasks"][name]) for name, one in best["tasks"].items()]
+        beneath = [beyond_noise(row["tasks"][name], one) for name, one in best["tasks"].items()]
         found.append({
             "undone": row["variant"], "seed": row["seed"],
-            "loss_without_over_with": row["held_out_loss"]["all"] / best["held_out_loss"]["all"],
+            "loss_without_over_with": None if row["variant"] == OTHER_TIMES else loss_ratio(row, best),
             "gains": gains, "tasks_better_with": sum(value is not None and value > 0 for value in gains.values()),
+            "beyond_noise": sum(beyond), "worse_beyond_noise": sum(beneath),
         })  # fmt: skip
     return found
+
+
+def loss_ratio(row: Row, best: Row) -> float:
+    """Geometric mean over tasks of one held-out loss over another: no task counts more for its loss being large."""
+    losses, others = row["held_out_loss"], best["held_out_loss"]
+    ratios = [losses[name] / others[name] for name in losses if name != "all"]
+    return math.exp(sum(map(math.log, ratios)) / len(ratios))
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -95,11 +111,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings: dict[str, Any] = {name: getattr(chosen, name) for name in asked}
     settings |= {"device": device.type, "threads": torch.get_num_threads(), "time_shift": HELD_OUT_SHIFT}
     cells = Cells(chosen.out, settings)
-    rows = [
-        cells.row(f"{variant}, seed {seed}", partial(measure, variant, seed, chosen, device))
+    measures = {
+        f"{variant}, seed {seed}": partial(measure, variant, seed, chosen, device)
         for seed in chosen.seeds
         for variant in chosen.variants
-    ]
+    }
+    rows = list(cells.all(measures).values())
     n = {"held-out episodes a task": chosen.val_samples, "queries": chosen.queries}
     figures = {"options": VARIANTS, "rows": rows, "comparison": compare(rows)}
     file_benchmark(chosen.out, chosen.seeds, settings | cells.made | {"n": n, "figures": figures})

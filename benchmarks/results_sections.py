@@ -12,6 +12,7 @@ from results_tables import (
     draw_steps,
     latency,
     model_size,
+    recipe,
     released,
     specialists,
     steps,
@@ -83,6 +84,13 @@ SECTIONS = (
         "The same queries with 1 to 8 pairs; a shorter context is the beginning of the longer one.", context_length,
         "Contexts longer than those of training, or chosen rather than drawn. What nearest and mean target gain from "
         "more pairs is in the plot: a rise is not by itself the model's merit.",
+    ),
+    Section(
+        "What pays in training", "recipe", "python benchmarks/recipe.py --run RUNS --minutes M",
+        "The recipe of nano, and the recipe with one choice made otherwise, in equal time. Loss: geometric mean over "
+        "tasks of the held-out loss without the choice over that with it, above 1 where the choice pays.", recipe,
+        "Longer trainings, in which choices that cost time at first may pay, and the other way round; choices that are "
+        "undone together. The learning rate is that of the recipe for all.",
     ),
     Section(
         "What a compiled prompt saves", "latency", "python benchmarks/latency.py",

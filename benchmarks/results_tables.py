@@ -140,7 +140,8 @@ def model_size(data: Data) -> list[str]:
     falls = "The loss falls with every step in size." if summary["loss_falls"] else "Larger is not always better here."
     steps = "; ".join(
         f"from {step['from']} to {step['to']} (seed {step['seed']}) the loss changes by {step['loss']:+.4f} and "
-        f"{step['tasks_better']} of {step['tasks']} headlines are better"
+        f"{step['tasks_better']} of {step['tasks']} headlines are better, {step['tasks_better_beyond_noise']} of them "
+        "beyond the noise"
         for step in summary["steps"]
     )
     names = [f"{row['size']}, seed {row['seed']}" for row in rows]
@@ -148,6 +149,32 @@ def model_size(data: Data) -> list[str]:
         table(["Size", "Seed", "Parameters", "Steps", "Minutes", "Held-out loss"], sizes),
         table(["Task", "Figure", *names], tasks),
         f"{falls} {steps[:1].upper()}{steps[1:]}." if steps else falls,
+    ]
+
+
+def recipe(data: Data) -> list[str]:
+    """Of `recipe.py`."""
+    trained = {(row["variant"], row["seed"]): row for row in data["figures"]["rows"]}
+    names = next(iter(trained.values()))["tasks"]
+    whole = [
+        [name, metric(one), *(number(row["tasks"][name]["answer"], row["tasks"][name]["stderr"])
+            for (variant, _), row in trained.items() if variant == "whole")]
+        for name, one in names.items()
+    ]  # fmt: skip
+    rows = [
+        [row["undone"], str(row["seed"]), str(trained[row["undone"], row["seed"]]["steps"]),
+            number(row["loss_without_over_with"]), *(number(row["gains"][name]) for name in names),
+            f"{row['beyond_noise']} of {len(names)}", f"{row['worse_beyond_noise']} of {len(names)}"]
+        for row in data["figures"]["comparison"]
+    ]  # fmt: skip
+    seeds = [f"Seed {seed}" for variant, seed in trained if variant == "whole"]
+    steps = ", ".join(str(row["steps"]) for (variant, _), row in trained.items() if variant == "whole")
+    return [
+        f"{data['minutes']:g} minutes each; the recipe takes {steps} steps. Its headlines:",
+        table(["Task", "Figure", *seeds], whole),
+        "What each choice is worth: its gain in the headline, in its unit, above 0 where the recipe is better; and on "
+        "how many tasks the recipe is better, or worse, by more than the noise.",
+        table(["Undone", "Seed", "Steps", "Loss", *names, "Better with", "Worse with"], rows),
     ]
 
 

@@ -93,7 +93,7 @@ def read_ours(path: Path, names: Sequence[str]) -> RunResult:
 def test_specialist(specialist: Specialist, result: RunResult) -> Row:
     """A trained specialist's row."""
     task, protocol = specialist.task, Protocol(**{**result.settings["protocol"], "draws": 1})
-    found = score(task, SourceConfig(**result.data["source"]), protocol, specialist.answer)
+    (found,) = score(task, SourceConfig(**result.data["source"]), protocol, specialist.answer).values()
     ours = next(one for one in result.tasks if one.task == task.name)
     return compare(found, ours)
 

@@ -16,14 +16,15 @@ task that is done.
 import argparse
 import json
 import math
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lavindit  # noqa: F401  (first: it repairs torchvision)
+from cells import Cells, run_script
 
 # isort: split
 import torch
@@ -272,29 +273,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not names:
         raise LavinditError(f"{folder} does not say its tasks; name them with --tasks")
     options = {name: value for name, value in vars(chosen).items() if name not in ("out", "write", "threads", "tasks")}
-    made = {"options": json.loads(json.dumps(options, default=str)), "steps": info.get("steps")}
-    partial = None if chosen.out is None else chosen.out.with_suffix(".partial.json")
-    known = json.loads(partial.read_text()) if partial is not None and partial.is_file() else {}
-    figures: dict[str, Any] = known.get("figures", {}) if known.get("made") == made else {}
-    for name in names:
-        if name not in figures:
-            figures[name] = study(asked, get_task(name), chosen)
-            print(f"steps: {name}: {figures[name]['default']}, {figures[name]['seconds']:.0f} s", file=sys.stderr)
-            if partial is not None:
-                write_atomically(partial, json.dumps({"made": made, "figures": figures}).encode())
-    figures = {name: figures[name] for name in names}
+    cells = Cells(chosen.out, {**options, "model": str(chosen.model), "trained_steps": info.get("steps")})
+    figures = cells.all({name: partial(study, asked, get_task(name), chosen) for name in names})
     common = common_choice({name: own["good_enough"] for name, own in figures.items()}, even_settings(chosen.nfe))
     tasks = {name: default_of(own, settle(info, task=name).sampling) for name, own in figures.items()}
     fields = {"n": {"images": chosen.queries, "clips": chosen.clip_queries},
         "model": {"tasks": info.get("tasks"), "steps": info.get("steps")},
         "sampling": asdict(asked.sampling), "pairs": pairs, "source": asdict(source), "figures": figures,
         "defaults": {"sampling": common.choice(), "task_sampling": tasks}}  # fmt: skip
-    file_benchmark(chosen.out, chosen.seed, fields)
-    if partial is not None:
-        partial.unlink(missing_ok=True)
+    file_benchmark(chosen.out, chosen.seed, fields | cells.made)
+    cells.forget()
     if chosen.write:
         record(folder, common.choice(), tasks)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -1,6 +1,8 @@
 """What the studies share: a model tested on episodes of one's own choice, trainings that go on where they stopped."""
 
 import argparse
+import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from drawing import Panel, note_of
 from lavindit.cli import main as lavindit_command
 from lavindit.cli.train import cpu_precision
 from lavindit.data import EpisodeData, EpisodeMaker, SourceConfig
+from lavindit.data.episodes import collate
 from lavindit.data.mixture import EpisodeTest
 from lavindit.errors import LavinditError
 from lavindit.inference import Engine, LatentCache, TaskScorer, answer_batch, load
@@ -74,20 +77,35 @@ def source_of(protocol: Protocol, resolution: int) -> SourceConfig:
     )  # fmt: skip
 
 
-def score(task: Task, source: SourceConfig, protocol: Protocol, answer: Answer) -> TaskResult:
-    """Answers to a task's test queries, scored as a test does, beside the baselines that need no network."""
-    clips = has_clips(task)
+def score(
+    task: Task, source: SourceConfig, protocol: Protocol, answer: Answer, pairs: Sequence[int] = ()
+) -> dict[int, TaskResult]:
+    """Answers to a task's test queries by number of pairs, scored as a test does, beside what needs no network.
+
+    An episode is made once, with the most pairs: a shorter context has the first of them, and the same colours where
+    they are drawn.
+
+    Args:
+        task: The task.
+        source: Its scenes.
+        protocol: Queries, draws, seed.
+        answer: Answers a batch.
+        pairs: Numbers of pairs; none: the protocol's.
+    """
+    counts = list(pairs) or [protocol.pairs]
     maker = EpisodeMaker(task, "test", source, parse_context(task.context))
-    batch_size = CLIP_BATCH if clips else BATCH
+    batch_size = CLIP_BATCH if has_clips(task) else BATCH
     test = EpisodeTest(
-        maker, protocol.queries(task), batch_size, protocol.pairs, protocol.seed, protocol.draws
+        maker, protocol.queries(task), batch_size, max(counts), protocol.seed, protocol.draws
     )  # fmt: skip
-    scorer = TaskScorer(task, with_ceiling=False, draws=protocol.draws)
+    scorers = {count: TaskScorer(task, with_ceiling=False, draws=protocol.draws) for count in counts}
     for place in range(len(test)):
-        batch = test[place]
-        for episode, picture in zip(batch.episodes, answer(batch).float().cpu(), strict=True):
-            scorer.update(episode, picture, None, 0.0)
-    return scorer.result()
+        whole = test[place]
+        for count, scorer in scorers.items():
+            batch = collate([replace(episode, pairs=episode.pairs[:count]) for episode in whole.episodes])
+            for episode, picture in zip(batch.episodes, answer(batch).float().cpu(), strict=True):
+                scorer.update(episode, picture, None, 0.0)
+    return {count: scorer.result() for count, scorer in scorers.items()}
 
 
 def answer_of(engine: Engine, task: Task, seed: int = 0, cache: LatentCache | None = None) -> Answer:
@@ -115,8 +133,8 @@ def headlines(
 
     def rows(task: Task) -> dict[str, Row]:
         answer = answer_of(engine, task, protocol.seed, LatentCache())
-        shown = {str(count): replace(protocol, pairs=count) for count in pairs}
-        return {count: headline_row(score(task, source, one, answer)) for count, one in shown.items()}
+        found = score(task, source, protocol, answer, pairs)
+        return {str(count): headline_row(result) for count, result in found.items()}
 
     return {task.name: rows(task) for task in tasks}
 
@@ -128,12 +146,21 @@ def gain(row: Mapping[str, Any], other: float | None) -> float | None:
     return row["answer"] - other if row["direction"] == "max" else other - row["answer"]
 
 
+def beyond_noise(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether a row is better than another by more than the standard error of the difference.
+
+    Queries are shared and the errors taken as independent, which is on the safe side.
+    """
+    found, errors = gain(row, other["answer"]), (row["stderr"], other["stderr"])
+    return found is not None and None not in errors and found > math.hypot(*errors)
+
+
 @dataclass(frozen=True)
 class Training:
     """A `lavindit fit` of a study.
 
     Attributes:
-        run: Its run folder.
+        run: Its run folder, but for a hash of the options behind its name: other options are another training.
         config: File or name of a shipped config.
         steps: Optimizer steps; at most, where minutes are given.
         options: Further options of `lavindit fit`; they have the last word.
@@ -152,12 +179,18 @@ class Training:
         """The command, without `lavindit`."""
         never = 10**9  # steps between validations: the study makes its own, when training is over
         return [
-            "fit", "--config", self.config, f"--trainer.default_root_dir={self.run}",
-            f"--trainer.max_steps={self.steps}", f"--trainer.val_check_interval={never}",
+            "fit", "--config", self.config, f"--trainer.max_steps={self.steps}",
+            f"--trainer.val_check_interval={never}", "--checkpoint_every=50",
             f"--budget.minutes={'null' if self.minutes is None else self.minutes}",
             f"--seed_everything={self.seed}", f"--model.init_args.seed={self.seed}", f"--data.seed={self.seed}",
             *self.options,
         ]  # fmt: skip
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        told = hashlib.sha256("\n".join(self.arguments()).encode()).hexdigest()
+        return self.run.with_name(f"{self.run.name}_{told[:8]}")
 
     def train(self) -> Row:
         """Train, or go on with what the run folder has; steps, seconds and parameters.
@@ -166,20 +199,20 @@ class Training:
             LavinditError: The run folder holds a training of other length.
         """
         torch.compiler.reset()  # compiled blocks of another size would count against this one's
-        lavindit_command(self.arguments())
-        state = read_checkpoint(last_checkpoint(self.run))
+        lavindit_command([*self.arguments(), f"--trainer.default_root_dir={self.folder}"])
+        state = read_checkpoint(last_checkpoint(self.folder))
         elapsed = state["callbacks"]["TimeBudget"]["elapsed_s"]
         if self.minutes is None and state["global_step"] != self.steps:
             raise LavinditError(
-                f"{self.run} was trained to step {state['global_step']}, asked are {self.steps}: remove it, or name "
-                "another --run"
+                f"{self.folder} was trained to step {state['global_step']}, asked are {self.steps}: remove it, or "
+                "name another --run"
             )
         return {"steps": state["global_step"], "train_s": elapsed}
 
     @property
     def model(self) -> Path:
         """The model directory that it leaves."""
-        return model_folder(self.run / MODEL)
+        return model_folder(self.folder / MODEL)
 
 
 def held_out_loss(engine: Engine, folder: Path, data: EpisodeData, time_shift: float, precision: str) -> Row:

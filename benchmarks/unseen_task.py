@@ -101,11 +101,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = ("steps", "unseen", "others", "config", "pairs", "queries", "draws", "test_seed", "fit")
     settings = {name: getattr(chosen, name) for name in asked} | {"device": device.type}
     cells = Cells(chosen.out, settings)
-    rows = [
-        cells.row(f"{arm}, seed {seed}", partial(measure, arm, seed, chosen, device))
-        for seed in chosen.seeds
-        for arm in ARMS
-    ]
+    measures = {
+        f"{arm}, seed {seed}": partial(measure, arm, seed, chosen, device) for seed in chosen.seeds for arm in ARMS
+    }
+    rows = list(cells.all(measures).values())
     figures = {"comparison": compare(rows), "rows": rows}
     file_benchmark(chosen.out, chosen.seeds, settings | cells.made | {"n": chosen.queries, "figures": figures})
     if chosen.plot:

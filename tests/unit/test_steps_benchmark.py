@@ -113,4 +113,4 @@ def test_a_small_run_measures_chooses_and_records(steps, model: Path, tmp_path: 
     own = load(model).settle(task="depth_estimation").sampling
     assert (own.steps, own.solver) == (default["steps"], default["solver"])
     assert list(own.times or ()) == default.get("times", [])
-    assert not (tmp_path / "steps.partial.json").exists()
+    assert not (tmp_path / "steps.partial").exists()

@@ -39,6 +39,7 @@ def figures_of_all() -> dict[str, dict]:
     cell = {"resolution": 64, "pairs": 8, "query_s": ways}
     size = {"size": "small", "seed": 0, "parameters": 1.2e6, "steps": 10, "train_s": 120.0,
         "held_out_loss": {"all": 0.4321}, "tasks": {"depth": row(0.5)}}  # fmt: skip
+    trained = {"seed": 0, "steps": 300, "tasks": {"depth": row(0.5)}}
     setting = {"nfe": 4, "answer": 0.5, "stderr": 0.01}
     unseen = row(None) | {"task": "depth", "pairs": 8, "seed": 0, "with": 0.25, "with_stderr": None, "without": 0.5,
         "without_stderr": 0.01}  # fmt: skip
@@ -57,11 +58,16 @@ def figures_of_all() -> dict[str, dict]:
             minutes=10.0, parameters=6.4e6)}},
         "model_size": {"figures": {"rows": [size, {**size, "size": "large"}],
             "summary": {"loss_falls": False, "steps": [
-                {"seed": 0, "from": "small", "to": "large", "loss": 0.01, "tasks_better": 0, "tasks": 1}]}}},
+                {"seed": 0, "from": "small", "to": "large", "loss": 0.01, "tasks_better": 0, "tasks": 1,
+                    "tasks_better_beyond_noise": 0}]}}},
         "context_length": {"figures": {
             "summary": {"rising": 1, "tasks": 1, "rising_beyond_stderr": 0},
             "tasks": {"depth": {"trained": False, "rise": {"gain": 0.1, "stderr": 0.2},
                 "pairs": {"1": row(0.5), "8": row(0.375)}}}}},
+        "recipe": {"minutes": 8.0, "figures": {
+            "rows": [trained | {"variant": "whole"}, trained | {"variant": "x"}],
+            "comparison": [{"undone": "x", "seed": 0, "loss_without_over_with": None, "gains": {"depth": 0.1},
+                "beyond_noise": 1, "worse_beyond_noise": 0}]}},
         "latency": {"targets": [{"target": "faster", "asked": ">= 3", "found": 3.5, "met": True}]},
         "steps": {"figures": {"depth": row(None) | {"default": "euler_tuned_4", "settings": {
             "euler_uniform_4": setting, "euler_tuned_4": setting | {"answer": 0.25},
@@ -111,6 +117,7 @@ def test_every_section_says_its_figures_its_making_and_its_limits(page, results:
         "specialists": ("| 0.25 ± 0.01 | 0.5 ± 0.01 | 0.05 | 0.25 ± 0.02 | 10.0 | 6.40 M | 8 |", "on 1 of 1 tasks"),
         "model_size": ("| small | 0 | 1.20 M | 10 | 2 | 0.4321 |", "Larger is not always better", "+0.0100"),
         "context_length": ("| depth (not trained on) | `error` px ↓ | 0.5 | 0.375 | 0.1 ± 0.2 |", "1 of 1 tasks, on 0"),
+        "recipe": ("| depth | `error` px ↓ | 0.5 ± 0.01 |", "| x | 0 | 300 | - | 0.1 | 1 of 1 | 0 of 1 |"),
         "latency": ("| faster | >= 3 | 3.50 | met |",),
         "steps": ("| depth | `error` px ↓ | 0.5 ± 0.01 | - | euler tuned 4 |",),
         "unseen_task": ("| 8 | 0 | 0.25 | 0.5 ± 0.01 | 0.75 | 0.625 | 8 |", "in both: edges."),

@@ -70,7 +70,7 @@ def test_larger_is_better_only_where_every_step_is(bench) -> None:
     study = bench("model_size")
 
     def row(size: str, parameters: int, loss: float, error: float) -> dict:
-        figure = {"answer": error, "direction": "min"}
+        figure = {"answer": error, "direction": "min", "stderr": 0.1}
         return {"size": size, "seed": 0, "parameters": parameters, "held_out_loss": {"all": loss},
             "tasks": {"depth": figure}}  # fmt: skip
 
@@ -79,6 +79,7 @@ def test_larger_is_better_only_where_every_step_is(bench) -> None:
         ("s", "m", 0),
         ("m", "l", 1),
     ]
+    assert [step["tasks_better_beyond_noise"] for step in found["steps"]] == [0, 0]  # 0.1 is less than 0.14
     assert found["loss_falls"]
     assert not study.summary([row("s", 10, 0.5, 0.4), row("m", 20, 0.6, 0.3)])["loss_falls"]
 
@@ -97,7 +98,7 @@ def test_a_recipe_is_compared_with_one_choice_undone(bench, tiny_vae_dir: Path, 
     assert whole["steps"] > 0
     (row,) = json.loads(out.read_text())["figures"]["comparison"]
     assert row["undone"] == "no input beside the noise"
-    loss = without["held_out_loss"]["all"] / whole["held_out_loss"]["all"]
+    loss = without["held_out_loss"]["depth_estimation"] / whole["held_out_loss"]["depth_estimation"]
     assert row["loss_without_over_with"] == pytest.approx(loss)
     assert row["gains"]["depth_estimation"] == pytest.approx(
         without["tasks"]["depth_estimation"]["answer"] - whole["tasks"]["depth_estimation"]["answer"]
