@@ -46,6 +46,7 @@ from lavindit.report.figure import QUERY_VAE, Figure
 from lavindit.report.schema import TaskResult
 from lavindit.task import Task, get_task
 from lavindit.task.context import parse_context
+from lavindit.training.checkpoints import last_checkpoint, read_checkpoint
 from lavindit.training.protocols import Protocol, built_in_tasks, choose_protocol, has_clips
 from studies import Answer, answer_of, source_of
 
@@ -187,17 +188,25 @@ def time_all(match: Match, resolutions: Sequence[int], pairs: Sequence[int], cel
     return {"n": "beside each figure", "figures": {"cells": found, "baseline_takes_times_as_long": ratios(found)}}
 
 
+def minutes_of(chosen: argparse.Namespace) -> float | None:
+    """How long ours was trained: as said, or as its run's checkpoint says."""
+    path = last_checkpoint(chosen.model)
+    if chosen.model_minutes is not None or not path.exists():
+        return chosen.model_minutes
+    return read_checkpoint(path)["callbacks"]["TimeBudget"]["elapsed_s"] / 60
+
+
 def facts_of(match: Match, chosen: argparse.Namespace) -> dict[str, Any]:
     """Who is compared."""
     (tokenizer, decoder), engine = match.baseline.complete, match.engine
-    ours = {name: engine.info.get(name) for name in ("steps", "tasks", "max_pairs")}
+    ours = {name: engine.info.get(name) for name in ("steps", "tasks", "max_pairs", "seed")}
     hashes = {"ours": file_sha256(model_folder(chosen.model) / JDIT_NAME)}
     hashes |= {"tokenizer": file_sha256(chosen.baseline / TOKENIZER)}
     hashes |= {"autoregressive": file_sha256(chosen.baseline / DECODER)}
     count = {"ours": engine.jdit, "autoregressive": decoder, "our_vae": engine.vae, "tokenizer": tokenizer}
     return {
         "parameters": {name: sum(p.numel() for p in network.parameters()) for name, network in count.items()},
-        "ours": ours | {"network": asdict(engine.jdit.config), "minutes": chosen.model_minutes},
+        "ours": ours | {"network": asdict(engine.jdit.config), "minutes": minutes_of(chosen)},
         "autoregressive": match.baseline.info | {"network": asdict(decoder.config), "tokens": tokenizer.config.codes},
         "sha256": hashes,
     }
@@ -208,7 +217,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="our model directory or run folder")
     parser.add_argument("--baseline", type=Path, required=True, help="folder of the trained baseline")
-    parser.add_argument("--model_minutes", type=float, help="minutes that ours was trained for, to be filed")
+    parser.add_argument("--model_minutes", type=float, help="of our training (default: as its checkpoint says)")
     parser.add_argument("--tasks", nargs="+", help="default: all built-in tasks of images")
     parser.add_argument("--protocol", default="full", help="of `lavindit benchmark`: quick or full")
     parser.add_argument("--n", type=int, help="queries a task (default: the protocol's)")

@@ -30,9 +30,11 @@ from autoregressive.data import (
     TokenMixture,
     TokenSet,
     describe_tokens,
+    held_out_loss,
     image_tasks,
     mixture_of,
     read_data,
+    use_of_codes,
     write_tokens,
 )
 from autoregressive.model import Decoder, match_parameters, next_token_loss
@@ -52,7 +54,7 @@ OPTIONS = ("lr", "ema_decay", "warmup_steps", "decay_share", "store_every", "see
 
 def train_tokenizer(chosen: argparse.Namespace) -> None:
     """The tokenizer, on pictures of the mixture."""
-    data = read_data(chosen.config)
+    data = read_data(chosen.config, chosen.photos)
     start = None if chosen.start is None else load_model(chosen.start).vae
     config = TokenizerConfig(chosen.codes, chosen.token_px, NANO_VAE if start is None else start.config)
     seed_weights(chosen.seed)
@@ -64,6 +66,7 @@ def train_tokenizer(chosen: argparse.Namespace) -> None:
         "config": chosen.config,
         "network": repr(config),
         "start": str(chosen.start),
+        "photos": chosen.photos,
         "batch": chosen.batch_size,
     }
     run = Run(network, average, plan_of(chosen), chosen.run, identity)
@@ -80,15 +83,18 @@ def store_tokens(chosen: argparse.Namespace) -> None:
     baseline, identity = load_baseline(chosen.tokenizer), tokenizer_identity(chosen.tokenizer)
     with show_progress("tokens", lambda done, total: f"tokens: {done} of {total} episodes") as progress:
         counts = write_tokens(
-            baseline.tokenizer, read_data(chosen.config), chosen.out, chosen.episodes, identity, progress
+            baseline.tokenizer, read_data(chosen.config, chosen.photos), chosen.out, chosen.episodes, identity, progress
         )
+    used, perplexity = use_of_codes(TokenSet.read(chosen.out))
     print(f"{sum(counts.values())} episodes of {len(counts)} tasks in {chosen.out}")
+    print(f"{used} of {baseline.tokenizer.config.codes} codes are used, perplexity {perplexity:.0f}")
 
 
 def train_decoder(chosen: argparse.Namespace) -> None:
     """The decoder, on stored tokens."""
-    data, store = read_data(chosen.config), TokenSet.read(chosen.tokens)
-    tokenizer, identity = load_baseline(chosen.tokenizer).tokenizer, tokenizer_identity(chosen.tokenizer)
+    data, store = read_data(chosen.config, chosen.photos), TokenSet.read(chosen.tokens)
+    trained, identity = load_baseline(chosen.tokenizer), tokenizer_identity(chosen.tokenizer)
+    tokenizer, tokenizer_info = trained.tokenizer, trained.info
     tasks, pairs = image_tasks(data), data.pairs[1]
     wanted = describe_tokens(data, tasks, pairs, identity)
     for key, value in wanted.items():
@@ -101,12 +107,16 @@ def train_decoder(chosen: argparse.Namespace) -> None:
         for block in network.blocks:
             block.compile(dynamic=False)
     stream = TokenMixture(mixture_of(data, tasks, chosen.batch_size, data.pairs), store)
-    options = {"config": chosen.config, "batch": chosen.batch_size, "on_targets": chosen.on_targets}
+    options = {name: getattr(chosen, name) for name in ("config", "batch_size", "on_targets", "compile")}
     run = Run(network, average, plan_of(chosen), chosen.run, options | asdict(config) | {"tokens": identity["sha256"]})
 
     def export(trained: nn.Module, folder: Path, said: dict[str, Any]) -> None:
         assert isinstance(trained, Decoder)
         facts = {"tasks": [task.name for task in tasks], "max_pairs": pairs, "resolution": data.source.resolution}
+        facts |= {"episodes": store.description["episodes"], "photographs": chosen.photos is not None}
+        loss = held_out_loss(tokenizer, trained, data, chosen.val_samples)
+        print(f"held-out loss of the targets' tokens: {loss['all']:.4f}", file=sys.stderr)
+        facts |= {"held_out_loss": loss, "of_tokenizer": tokenizer_info}
         save_baseline(Baseline(tokenizer, trained, said | facts), folder)
 
     print(f"decoder of {config.parameters / 1e6:.2f} M parameters: {config}", file=sys.stderr)
@@ -152,6 +162,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     every = {name: commands.add_parser(name) for name in ("tokenizer", "tokens", "decoder")}
     for command in every.values():
         command.add_argument("--config", required=True, help="a config whose data is trained on")
+        command.add_argument("--photos", help="folder of photographs, if our model was trained with one")
         command.add_argument("--threads", type=int, default=2)
     every["tokenizer"].add_argument("--start", type=Path, help="model directory whose VAE it starts from")
     every["tokenizer"].add_argument("--codes", type=int, default=1000, help="size of the codebook")
@@ -161,6 +172,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     every["decoder"].add_argument("--tokens", type=Path, required=True, help="folder of the tokens")
     every["decoder"].add_argument("--like", type=Path, help="model whose number of parameters it takes")
     every["decoder"].add_argument("--parameters", type=int, help="parameters, in place of --like")
+    every["decoder"].add_argument("--val_samples", type=int, default=16, help="episodes a task of the held-out loss")
     every["decoder"].add_argument("--on_targets", action="store_true", help="loss of the targets' tokens alone")
     every["decoder"].add_argument("--no-compile", dest="compile", action="store_false", help="do not compile blocks")
     for name in ("tokens", "decoder"):

@@ -1,8 +1,9 @@
 """What the baseline trains on: the mixture's pictures for the tokenizer, its episodes as stored tokens for the decoder.
 
-The stored episodes are those of `lavindit encode` with the same config, number and seed, and the training stream shows
-and asks the same pairs of them as the stream of stored latents does. A set of tokens is a folder with one file
-`TASK.npz` a task and a `tokens.json` that says what they are of; a task that is written is not written again.
+The stored episodes are those of `lavindit encode` with the same config, photographs, number and seed. The training
+stream draws from them by the rule that the stream of stored latents has, batch for batch where batches are as large. A
+set of tokens is a folder with one file `TASK.npz` a task and a `tokens.json` that says what they are of; a task that is
+written is not written again.
 """
 
 import json
@@ -18,13 +19,14 @@ import torch
 import yaml
 from torch import Tensor
 
+from autoregressive.model import Decoder, next_token_loss
 from autoregressive.tokenizer import Tokenizer
 from lavindit.cli.configs import expand_configs
 from lavindit.data import EpisodeData, SourceConfig
 from lavindit.data.episodes import EpisodeMaker, collate
 from lavindit.data.latents import choose_places, share_out, stored_episode
 from lavindit.data.latents.description import source_facts, stem_of, task_facts
-from lavindit.data.mixture import EpisodeMixture
+from lavindit.data.mixture import EpisodeMixture, EpisodeTest
 from lavindit.data.world import WORLD_VERSION
 from lavindit.errors import LavinditError
 from lavindit.files import new_file, write_atomically
@@ -38,8 +40,12 @@ PARTS = ("inputs", "targets")
 Progress = Callable[[int, int], None]
 
 
-def read_data(config: str) -> EpisodeData:
-    """The data that a config describes; a path, or the name of a shipped config.
+def read_data(config: str, photos: str | None = None) -> EpisodeData:
+    """The data that a config describes.
+
+    Args:
+        config: A path, or the name of a shipped config.
+        photos: Folder of photographs, in place of the config's.
 
     Raises:
         LavinditError: There is no such config, or it says of data what makes no sense.
@@ -49,7 +55,8 @@ def read_data(config: str) -> EpisodeData:
         merged = _over(merged, yaml.safe_load(text).get("data") or {})
     merged.pop("latents", None)
     try:
-        merged["source"] = SourceConfig(**merged.get("source", {}))
+        source = merged.get("source", {})
+        merged["source"] = SourceConfig(**source if photos is None else source | {"photos": photos})
         return EpisodeData(**merged)
     except TypeError as error:
         raise LavinditError(f"the config {config} has data that cannot be used: {error}") from error
@@ -198,6 +205,26 @@ def write_tokens(
     return counts
 
 
+def use_of_codes(store: TokenSet) -> tuple[int, float]:
+    """How many codes a set has, and their perplexity: as many as would be used, were all used alike."""
+    counts = np.bincount(np.concatenate([stored[part].ravel() for stored in store.tasks.values() for part in PARTS]))
+    shares = counts[counts > 0] / counts.sum()
+    return len(shares), float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def held_out_loss(tokenizer: Tokenizer, decoder: Decoder, data: EpisodeData, episodes: int) -> dict[str, float]:
+    """Cross-entropy of the targets' tokens in validation episodes of the most pairs: by task, and "all"."""
+    found: dict[str, float] = {}
+    for task in image_tasks(data):
+        maker = EpisodeMaker(task, "val", data.source)
+        test, losses = EpisodeTest(maker, episodes, EPISODES_A_PASS, data.pairs[1], data.seed, 1), []
+        for place in range(len(test)):
+            tokens = [tokenizer.encode(part) for part in (test[place].inputs, test[place].targets)]
+            losses += [float(next_token_loss(decoder, *tokens, on_targets=True))] * len(tokens[0])
+        found[task.name] = sum(losses) / len(losses)
+    return found | {"all": sum(found.values()) / len(found)}
+
+
 def _tell(progress: Progress, before: int, total: int, done: int) -> None:
     """Tell the episodes of all tasks, by those of one."""
     progress(before + done, total)
@@ -234,7 +261,7 @@ def _tokens_of(
 
 
 class TokenMixture:
-    """The training stream of stored tokens: step i has the tasks, episodes, pairs and queries that it has of latents.
+    """The training stream of stored tokens.
 
     Args:
         mixture: The stream of the tasks.

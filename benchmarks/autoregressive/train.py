@@ -21,6 +21,7 @@ from lavindit.cli.train import cpu_precision
 from lavindit.errors import LavinditError
 from lavindit.files import new_file
 from lavindit.flow.noise import seed_from
+from lavindit.report import current_commit, describe_machine
 from lavindit.training.ema import EMA
 from lavindit.training.optimizers import MuonAdamW
 from lavindit.training.schedule import trapezoid
@@ -135,8 +136,9 @@ class Run:
 
     @property
     def said(self) -> dict[str, Any]:
-        """Steps, minutes and options so far."""
-        return {"steps": self.step, "minutes": self.seconds / 60, "trained": self.identity}
+        """Steps, minutes and options so far, and what it ran on."""
+        made = {"commit": current_commit(), "machine": describe_machine(), "threads": torch.get_num_threads()}
+        return {"steps": self.step, "minutes": self.seconds / 60, "trained": self.identity} | made
 
     def _step(self, loss_of: Callable[[int], Tensor]) -> Tensor:
         rate = self.plan.lr * trapezoid(

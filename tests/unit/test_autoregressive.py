@@ -3,6 +3,7 @@
 import importlib
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -343,7 +344,7 @@ def test_models_come_back_from_disk(ar, tokenizer, decoder, tmp_path: Path) -> N
             ar.store.load_baseline(folder)
 
 
-def test_the_scripts_train_compare_and_time(scripts, config: str, tmp_path: Path, monkeypatch) -> None:
+def test_the_scripts_train_compare_and_time(scripts, config: str, tmp_path: Path, monkeypatch, capsys) -> None:
     ours, run = tmp_path / "ours", tmp_path / "run"
     jdit = make_tiny_jdit(replace(TINY_JDIT, context_attention="causal"))
     info = {"resolution": 32, "sampling": {"steps": 2}}
@@ -354,7 +355,8 @@ def test_the_scripts_train_compare_and_time(scripts, config: str, tmp_path: Path
     named = ["--tokenizer", str(run / "t" / "model")]
     scripts.train.main(["tokens", "--out", str(run / "tokens"), "--episodes", "6", *named, *common])
     given = ["decoder", "--tokens", str(run / "tokens"), *named, "--like", str(ours), "--no-compile", *made]
-    scripts.train.main([*given, "--run", str(run / "d"), "--batch_size", "2"])
+    scripts.train.main([*given, "--run", str(run / "d"), "--batch_size", "2", "--val_samples", "2"])
+    assert re.search(r"[1-9]\d* of 1000 codes are used, perplexity [1-9]", capsys.readouterr().out)
     asked = ["--model", str(ours), "--baseline", str(run / "d" / "model"), "--threads", "1", "--pairs", "1"]
     out, tasks = tmp_path / "out.json", ["--tasks", "depth_estimation", "edge_detection"]
     small = SourceConfig(resolution=32, scenes=8, test_scenes=4)
@@ -364,6 +366,11 @@ def test_the_scripts_train_compare_and_time(scripts, config: str, tmp_path: Path
     filed = json.loads(out.read_text())
     assert set(filed["figures"]["tasks"]) == {"depth_estimation", "edge_detection"}
     assert filed["figures"]["summary"]["tasks"] == 2
+    said = filed["autoregressive"]
+    assert (said["of_tokenizer"]["steps"], said["steps"], said["threads"]) == (2, 2, 1)
+    assert said["held_out_loss"]["all"] == pytest.approx(math.log(1000), rel=0.2)  # two steps from uniform
+    assert {"commit", "machine"} <= set(said)
+    assert filed["ours"]["minutes"] is None
     row = filed["figures"]["tasks"]["depth_estimation"]
     assert (row["n"], row["draws"], row["pairs"]) == (2, 2, 1)
     assert row["sampling"] in ("greedy", "1.0")
