@@ -44,10 +44,11 @@ from lavindit.report import file_benchmark
 from lavindit.report.compare import NOISE_WIDTH, Difference, error_of
 from lavindit.report.figure import QUERY_VAE, Figure
 from lavindit.report.schema import TaskResult
-from lavindit.task import Task, get_task
+from lavindit.task import Task, get_task, give_back_detail
 from lavindit.task.context import parse_context
 from lavindit.training.checkpoints import last_checkpoint, read_checkpoint
 from lavindit.training.protocols import Protocol, built_in_tasks, choose_protocol, has_clips
+from lavindit.types import EpisodeBatch
 from studies import Answer, answer_of, source_of
 
 RESOLUTIONS, PAIRS = (64, 128), (1, 2, 4, 8, 16)
@@ -79,10 +80,20 @@ class Match:
         maker = EpisodeMaker(task, split, source, parse_context(task.context))
         return EpisodeTest(maker, queries, self.batch_size, self.protocol.pairs, self.protocol.seed, draws)
 
-    def baseline_answer(self, sampling: str) -> Answer:
-        """The baseline, with a choice of tokens."""
-        chosen = Sampling.parse(sampling, self.protocol.seed)
-        return lambda batch: answer_batch(*self.baseline.complete, batch, chosen)
+    def baseline_answer(self, task: Task, sampling: str) -> Answer:
+        """The baseline, with a choice of tokens; detail is given back to its answers as to ours."""
+        chosen, rebuild = Sampling.parse(sampling, self.protocol.seed), self.through_tokens
+
+        def answer(batch: EpisodeBatch) -> Tensor:
+            found, query = answer_batch(*self.baseline.complete, batch, chosen), batch.inputs[:, -1]
+            return give_back_detail(found, query, rebuild(query)) if task.keeps_detail else found
+
+        return answer
+
+    def through_tokens(self, pictures: Tensor) -> Tensor:
+        """Pictures [B, 3, 1, H, W] through the baseline's tokenizer and back."""
+        tokenizer, _ = self.baseline.complete
+        return tokenizer.decode(tokenizer.encode(pictures), pictures.shape[-2])
 
 
 @torch.no_grad()
@@ -97,7 +108,8 @@ def score(batches: EpisodeTest, task: Task, answer: Answer, rebuild: Callable[[T
         seconds = (time.perf_counter() - began) / len(batch)
         rebuilt: Sequence[Tensor | None] = [None] * len(batch)
         if rebuild is not None and batch.episodes[0].draw == 0:  # the truth is the same in all draws
-            rebuilt = list(rebuild(batch.targets[:, -1]))
+            truths, queries = rebuild(batch.targets[:, -1]), batch.inputs[:, -1]
+            rebuilt = list(give_back_detail(truths, queries, rebuild(queries)) if task.keeps_detail else truths)
         for place, episode in enumerate(batch.episodes):
             scorer.update(episode, answers[place], rebuilt[place], seconds)
     return scorer.result()
@@ -108,7 +120,7 @@ def choose_sampling(match: Match, task: Task) -> str:
     if len(match.samplings) == 1:
         return match.samplings[0]
     batches = match.batches(task, "val", match.val_queries, 1)
-    found = {name: score(batches, task, match.baseline_answer(name), None).headline for name in match.samplings}
+    found = {name: score(batches, task, match.baseline_answer(task, name), None).headline for name in match.samplings}
     known = {name: figure for name, figure in found.items() if figure.answer is not None}
     if not known:
         return match.samplings[0]
@@ -121,15 +133,11 @@ def measure(match: Match, name: str) -> dict[str, Any]:
     task = get_task(name)
     if has_clips(task):
         raise LavinditError(f"task {name} has clips; the autoregressive baseline answers images, leave it out")
-    tokenizer, _ = match.baseline.complete
     batches = match.batches(task, "test", match.protocol.images, match.protocol.draws)
     sampling = choose_sampling(match, task)
     vae, answer = match.engine.vae, answer_of(match.engine, task, match.protocol.seed)
     ours = score(batches, task, answer, lambda part: vae.to_pictures(vae.to_latent(part)))
-    theirs = score(
-        batches, task, match.baseline_answer(sampling),
-        lambda part: tokenizer.decode(tokenizer.encode(part), part.shape[-2]),
-    )  # fmt: skip
+    theirs = score(batches, task, match.baseline_answer(task, sampling), match.through_tokens)
     return compare(task, ours, theirs) | {"sampling": sampling}
 
 

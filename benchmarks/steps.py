@@ -44,7 +44,7 @@ from lavindit.models import STVAE, JDiT, load_engine_model, model_folder
 from lavindit.models.store import CONFIG_NAME
 from lavindit.report import file_benchmark
 from lavindit.report.figure import Figure
-from lavindit.task import Task, get_task
+from lavindit.task import Task, get_task, give_back_detail
 from lavindit.task.context import parse_context
 from lavindit.training.protocols import has_clips
 
@@ -152,9 +152,14 @@ def measure(asked: Asked, task: Task, settings: Sequence[Setting], queries: int)
         latent = encode_batch(asked.vae, batch, asked.sampling.posterior, asked.seed, asked.chunk)
         field = velocity_field(asked.jdit, latent, asked.sampling.guidance)
         start = start_of(latent, batch.sample_ids, asked.sampling)
+        rebuilt = None
+        if task.keeps_detail and asked.sampling.detail:
+            rebuilt = asked.vae.to_pictures(latent.inputs[:, -1], asked.chunk)
         for setting in settings:
             config = setting.over(asked.sampling)
             answers = asked.vae.to_pictures(solve(field, start, config.points, config.solver), asked.chunk)
+            if rebuilt is not None:
+                answers = give_back_detail(answers, batch.inputs[:, -1], rebuilt)
             for episode, answer in zip(batch.episodes, answers, strict=True):
                 scorers[setting.name].update(episode, answer, None, 0.0)
     results = {name: scorer.result() for name, scorer in scorers.items()}

@@ -114,7 +114,8 @@ def answer_of(engine: Engine, task: Task, seed: int = 0, cache: LatentCache | No
 
     def answer(batch: EpisodeBatch) -> Tensor:
         chunk = pictures_a_pass(batch.inputs, batch.targets)
-        return answer_batch(engine.vae, engine.jdit, batch.to(device), sampling, chunk, cache)
+        models, kept = (engine.vae, engine.jdit), task.keeps_detail
+        return answer_batch(*models, batch.to(device), sampling, chunk, cache, keeps_detail=kept)
 
     return answer
 

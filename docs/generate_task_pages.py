@@ -154,6 +154,7 @@ def _facts(task: Task) -> str:
         ("Needs of a scene, besides `rgb`", needs),
         ("Scenes", "those that it accepts; others are passed over" if picky else "all"),
         ("Input and target show the same picture", restored),
+        ("Answers get back the query's detail", "yes" if task.keeps_detail else "no"),
     ]
     rows += [("Source", task.citation)] if task.citation else []
     return _table(("", ""), rows)

@@ -13,6 +13,7 @@ class Colorization(RestorationTask):
     name = "colorization"
     version = 2
     summary = "Give a gray picture its colours."
+    keeps_detail = True
     columns = (
         Column("lpips", "1", "min", headline=True, needs="lpips"),
         Column("psnr", "dB", "max"),

@@ -14,6 +14,7 @@ class Deraining(RestorationTask):
     name = "deraining"
     version = 1
     summary = "Take the rain out of a picture: streaks at three distances, and a veil."
+    keeps_detail = True
     baselines = ("query_vae",)
     parameters = parameters_of(rain, airlight=AIRLIGHT, length_spread=LENGTH_SPREAD)
     protocol = (

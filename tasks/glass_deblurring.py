@@ -13,6 +13,7 @@ class GlassDeblurring(RestorationTask):
     name = "glass_deblurring"
     version = 1
     summary = "Undo the blur of frosted glass."
+    keeps_detail = True
     baselines = ("query_vae",)
     parameters = parameters_of(glass_blur)
     protocol = (

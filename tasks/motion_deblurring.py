@@ -13,6 +13,7 @@ class MotionDeblurring(RestorationTask):
     name = "motion_deblurring"
     version = 2
     summary = "Undo the blur of a camera motion, straight or curved."
+    keeps_detail = True
     baselines = ("query_vae",)
     parameters = parameters_of(motion_blur)
     protocol = (

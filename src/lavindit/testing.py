@@ -221,9 +221,11 @@ def check_prepare_query(task: Task, config: SourceConfig = SMALL) -> None:
 
 
 def check_known_pixels(task: Task, config: SourceConfig = SMALL) -> None:
-    """Where a query is said to show its answer, it does."""
+    """Where a query is said to show its answer, it does; one whose detail is kept is as large as its answer."""
     for episode in _episodes(task, config, 3, pairs=0):
         query = episode.query
+        as_large = query.input.shape == query.target.shape
+        _demand(as_large or not task.keeps_detail, task, "keeps_detail needs inputs as large as their targets")
         known = task.known_pixels(query.input)
         if known is not None:
             fits = known.dtype == torch.bool and known.shape == query.input[:1].shape

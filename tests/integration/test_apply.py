@@ -176,7 +176,7 @@ class TestPresets:
         expected = {"preset": "official", "pairs": 4, "replacement": True, "resolution": 64, "fit": "stretch"}
         expected |= {"rounding": "truncate", "steps": 19, "solver": "euler", "guidance": 1.5, "shift": 1.0, "seed": 0}
         expected |= {"grid": "official", "posterior": "sample", "context": "random", "precision": "float32"}
-        expected |= {"start": "noise", "times": None}
+        expected |= {"start": "noise", "times": None, "detail": False}
         assert result["settings"] == expected
         assert len(result["applications"][0]["strip"]["context"]) == 4  # of three pairs
 

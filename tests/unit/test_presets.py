@@ -81,7 +81,7 @@ class TestSettle:
 
     def test_the_official_one(self) -> None:
         assert settle({}, "official") == Settings(
-            SamplingConfig(steps=19, solver="euler", guidance=1.5, grid="official", posterior="sample"),
+            SamplingConfig(steps=19, solver="euler", guidance=1.5, grid="official", posterior="sample", detail=False),
             preset="official",
             pairs=4,
             replacement=True,
@@ -93,16 +93,16 @@ class TestSettle:
     def test_options_before_preset_before_model_before_defaults(self) -> None:
         info = {"resolution": 32, "sampling": {"steps": 3, "guidance": 2.5, "solver": "heun"}}
         paper = settle(info, "paper")
-        assert (paper.resolution, paper.sampling) == (32, SamplingConfig(steps=20, guidance=2.5))
+        assert (paper.resolution, paper.sampling) == (32, SamplingConfig(steps=20, guidance=2.5, detail=False))
         chosen = settle(info, "official", steps=5, resolution=64, posterior="mean", pairs=None, replacement=False)
-        assert chosen.sampling == SamplingConfig(steps=5, guidance=1.5, grid="official")
+        assert chosen.sampling == SamplingConfig(steps=5, guidance=1.5, grid="official", detail=False)
         assert (chosen.pairs, chosen.resolution, chosen.replacement, chosen.fit) == (4, 64, False, "stretch")
 
     def test_a_model_names_its_own_preset_and_says_what_differs(self) -> None:
         info = {"preset": "official", "resolution": 256, "sampling": {"guidance": 3.0}}
         own = settle(info)
         assert (own.preset, own.resolution, own.fit) == ("official", 256, "stretch")
-        assert own.sampling == SamplingConfig(steps=19, guidance=3.0, grid="official", posterior="sample")
+        assert own.sampling == SamplingConfig(steps=19, guidance=3.0, grid="official", posterior="sample", detail=False)
         other = settle(info, "default")
         assert (other.preset, other.fit, other.sampling) == ("default", "pad", SamplingConfig(guidance=3.0))
 
@@ -116,7 +116,7 @@ class TestSettle:
         edges = settle(info, task="edges").sampling
         assert (edges.steps, edges.times, edges.guidance) == (3, (0, 0.2, 0.5, 1), 2.5)
         assert torch.equal(edges.points, torch.tensor([0, 0.2, 0.5, 1]))
-        assert settle(info, "paper", task="depth").sampling == SamplingConfig(guidance=2.5)
+        assert settle(info, "paper", task="depth").sampling == SamplingConfig(guidance=2.5, detail=False)
         assert settle(info, task="depth", steps=5).sampling == SamplingConfig(steps=5, guidance=2.5, solver="heun")
 
     def test_times_stand_in_place_of_steps_grid_and_shift(self) -> None:
@@ -143,7 +143,7 @@ class TestSettle:
     def test_a_start_of_zeros(self) -> None:
         info = {"sampling": {"steps": 1, "start": "zeros"}}
         assert settle(info).sampling == SamplingConfig(steps=1, start="zeros")
-        assert settle(info, "paper").sampling == SamplingConfig()
+        assert settle(info, "paper").sampling == SamplingConfig(detail=False)
 
     def test_unknown_names(self) -> None:
         with pytest.raises(LavinditError, match="unknown preset 'newest'; there are default, paper, official"):

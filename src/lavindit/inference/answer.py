@@ -31,14 +31,34 @@ class Answer:
 
 
 def answer_to(
-    task: Task, query: Asked, parts: Sequence[Episode], squares: Sequence[Tensor], seconds: float, settings: Settings
+    task: Task,
+    query: Asked,
+    parts: Sequence[Episode],
+    squares: Sequence[Tensor],
+    seconds: float,
+    settings: Settings,
+    corrupt: bool = False,
 ) -> Answer:
-    """One answer of those to the windows of a query."""
+    """One answer of those to the windows of a query.
+
+    Args:
+        task: The task.
+        query: The query.
+        parts: An episode for each window.
+        squares: What the model answered to each.
+        seconds: How long it took.
+        settings: How it was asked.
+        corrupt: Whether the query is clean and was damaged in the square alone: its own picture is the truth then.
+    """
     square = join_frames(squares, query.windows)
     pair = join_windows([part.query for part in parts], query.windows)
     episode = replace(parts[0], query=pair)
     # Quantised here and not on saving, so that native values and figures belong to the file's pixels.
-    image, shown = _round(query.box.undo(square), settings.rounding), _round(square, settings.rounding)
+    own = None
+    if settings.sampling.detail and not corrupt:
+        own = _change_picture(task, query, pair.input, square)
+    image = _round(query.box.undo(square) if own is None else own, settings.rounding)
+    shown = _round(square, settings.rounding)
     image, shown = _keep_known(task, query, pair.input, image), keep_known(task, pair.input, shown)
     codec = episode.codec
     native = codec.rescale(codec.decode(image), *query.box.scale)
@@ -58,6 +78,13 @@ def _keep_known(task: Task, query: Asked, asked: Tensor, image: Tensor) -> Tenso
         return image
     known = in_picture & (query.box.undo(in_square.float()) > WHOLLY)
     return torch.where(known, query.picture, image)
+
+
+def _change_picture(task: Task, query: Asked, asked: Tensor, square: Tensor) -> Tensor | None:
+    """The query's picture [3, T, H, W], changed as the answer changes the square; None where detail is not kept."""
+    if not task.keeps_detail or isinstance(query.box, Stretch):
+        return None
+    return (task.prepare_query(query.picture) + query.box.undo(square - asked)).clamp(0, 1)
 
 
 def _round(picture: Tensor, rounding: Rounding) -> Tensor:

@@ -13,7 +13,8 @@ from lavindit.errors import LavinditError
 from lavindit.metrics import RowMetric
 from lavindit.models import STVAE, load_model
 from lavindit.pictures import to_eight_bit
-from lavindit.task import Task, keep_known
+from lavindit.task import Task, give_back_detail, keep_known
+from lavindit.types import Pair
 
 PAIRS = 4
 """Pairs of a test: a palette has colours for them too, so the query's own are as near to one another as in a test."""
@@ -88,15 +89,18 @@ def measure_budget(
         raise LavinditError(f"a budget needs at least one sample, got {samples}")
     maker = EpisodeMaker(task, "test", config)
     pairs, scenes = min(PAIRS, len(maker.context) - 1), maker.accepted(samples)
-    ways: dict[str, Callable[[Tensor], Tensor]] = {"exact": lambda picture: picture, "eight_bit": _rounded}
+    ways: dict[str, Callable[[Pair], Tensor]] = {
+        "exact": lambda query: query.target,
+        "eight_bit": lambda query: _rounded(query.target),
+    }
     if vae is not None:
-        ways["vae"] = lambda picture: _through(vae, picture)
+        ways["vae"] = lambda query: _through(vae, query, task.keeps_detail)
     metrics = {way: task.make_metric() for way in ways}
     for number, scene in enumerate(scenes):
         episode = maker.episode(scene, pairs, seed=0)
         query = episode.query
         for way, go in ways.items():
-            answer = episode.codec.decode(keep_known(task, query.input, go(query.target)))
+            answer = episode.codec.decode(keep_known(task, query.input, go(query)))
             metrics[way].update(answer, query.native, query.valid, number, query.meta)
         if progress is not None:
             progress(number + 1, len(scenes))
@@ -139,7 +143,9 @@ def _rounded(picture: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _through(vae: STVAE, picture: Tensor) -> Tensor:
-    """A picture [3, T, H, W] encoded to the posterior's mean and decoded."""
-    here = picture[None].to(next(vae.parameters()).device)
-    return vae.to_pictures(vae.to_latent(here))[0].cpu()
+def _through(vae: STVAE, query: Pair, keeps_detail: bool) -> Tensor:
+    """The target [3, T, H, W] encoded to the posterior's mean and decoded; with the input's detail where it is kept."""
+    device = next(vae.parameters()).device
+    parts = [query.target, query.input] if keeps_detail else [query.target]
+    target, *inputs = (vae.to_pictures(vae.to_latent(part[None].to(device)))[0].cpu() for part in parts)
+    return give_back_detail(target, query.input, inputs[0]) if inputs else target

@@ -188,16 +188,16 @@ class Engine:
         shown = None if prompt is None else (prompt.codec, prompt.pairs)
         episodes = episodes_of(task, asked, settings, corrupt, shown)
         flat = [episode for parts in episodes for episode in parts]
-        squares, seconds = self._answer(flat, settings, batch_size, prompt)
+        squares, seconds = self._answer(task, flat, settings, batch_size, prompt)
         found, first = [], 0
         for query, parts in zip(asked, episodes, strict=True):
             own = slice(first, first + len(parts))
             first = own.stop
-            found.append(answer_to(task, query, parts, squares[own], sum(seconds[own]), settings))
+            found.append(answer_to(task, query, parts, squares[own], sum(seconds[own]), settings, corrupt))
         return found
 
     def _answer(
-        self, episodes: list[Episode], settings: Settings, batch_size: int, prompt: Prompt | None
+        self, task: Task, episodes: list[Episode], settings: Settings, batch_size: int, prompt: Prompt | None
     ) -> tuple[list[Tensor], list[float]]:
         """Pictures [3, T, size, size] and seconds, one an episode."""
         device = next(self.jdit.parameters()).device
@@ -209,8 +209,11 @@ class Engine:
             batch = collate(episodes[first : first + batch_size])
             start = time.perf_counter()
             chunk = pictures_a_pass(batch.inputs, batch.targets)
-            models, rest = (self.vae, self.jdit), (batch.to(device), settings.sampling, chunk)
-            found = answer_batch(*models, *rest) if prompt is None else answer_queries(*models, prompt.read, *rest)
+            models, rest, kept = (self.vae, self.jdit), (batch.to(device), settings.sampling, chunk), task.keeps_detail
+            if prompt is None:
+                found = answer_batch(*models, *rest, keeps_detail=kept)
+            else:
+                found = answer_queries(*models, prompt.read, *rest, keeps_detail=kept)
             squares += found.cpu()
             seconds += [(time.perf_counter() - start) / len(batch)] * len(batch)
         return squares, seconds

@@ -30,6 +30,7 @@ class Options(TypedDict, total=False):
         posterior: "mean" or "sample" of the VAE's posterior.
         times: The times themselves, from 0 to 1, in place of steps, grid and shift.
         start: "noise" or "zeros".
+        detail: Whether answers to tasks that keep detail get back what the VAE loses of their query.
     """
 
     pairs: int | None
@@ -46,11 +47,12 @@ class Options(TypedDict, total=False):
     posterior: Literal["mean", "sample"] | None
     times: Sequence[float] | None
     start: Start | None
+    detail: bool | None
 
 
 PRESETS: dict[str, Options] = {
     "default": {},
-    "paper": {"steps": 20, "solver": "euler", "grid": "uniform", "shift": 1.0, "start": "noise"},
+    "paper": {"steps": 20, "solver": "euler", "grid": "uniform", "shift": 1.0, "start": "noise", "detail": False},
     "official": {
         "pairs": 4,
         "replacement": True,
@@ -64,6 +66,7 @@ PRESETS: dict[str, Options] = {
         "grid": "official",
         "posterior": "sample",
         "start": "noise",
+        "detail": False,
     },
 }
 # Pairs that are shown where nobody says how many: the larger number to models that were trained with as many.

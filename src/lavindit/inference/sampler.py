@@ -16,6 +16,7 @@ from lavindit.flow import SOLVERS, Field, Grid, check_times, guide, seeded_noise
 from lavindit.inference.latent_cache import LatentCache
 from lavindit.models import STVAE, JDiT
 from lavindit.models.jdit import KVCache, query_layout
+from lavindit.task import give_back_detail
 from lavindit.types import EpisodeBatch, LatentEpisode
 
 Posterior = Literal["mean", "sample"]
@@ -37,6 +38,7 @@ class SamplingConfig:
         posterior: What pairs and query are encoded to: the "mean" of the VAE's posterior, or a "sample" of it.
         times: The times themselves, `steps` + 1 from 0 to 1, in place of grid and shift.
         start: What stands at t = 0: seeded "noise", or "zeros", its mean, where one-step training has begun with it.
+        detail: Whether answers to tasks that keep detail get back what the VAE loses of their query.
     """
 
     steps: int = 20
@@ -48,6 +50,7 @@ class SamplingConfig:
     posterior: Posterior = "mean"
     times: tuple[float, ...] | None = None
     start: Start = "noise"
+    detail: bool = True
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -258,6 +261,7 @@ def answer_batch(
     config: SamplingConfig,
     chunk: int | None = None,
     cache: LatentCache | None = None,
+    keeps_detail: bool = False,
 ) -> Tensor:
     """Answers to a batch as pictures [B, 3, T, H, W].
 
@@ -268,14 +272,24 @@ def answer_batch(
         config: How to sample.
         chunk: Pictures a pass of the VAE; None: all at once.
         cache: Latents of pictures that came before (`encode_batch`).
+        keeps_detail: As their task says (`Task.keeps_detail`).
     """
     latent = encode_batch(vae, batch, config.posterior, config.seed, chunk, cache)
-    return vae.to_pictures(sample_latents(model, latent, batch.sample_ids, config), chunk)
+    answer = vae.to_pictures(sample_latents(model, latent, batch.sample_ids, config), chunk)
+    if keeps_detail and config.detail:
+        answer = give_back_detail(answer, batch.inputs[:, -1], vae.to_pictures(latent.inputs[:, -1], chunk))
+    return answer
 
 
 @torch.no_grad()
 def answer_queries(
-    vae: STVAE, model: JDiT, shown: ReadPairs, batch: EpisodeBatch, config: SamplingConfig, chunk: int | None = None
+    vae: STVAE,
+    model: JDiT,
+    shown: ReadPairs,
+    batch: EpisodeBatch,
+    config: SamplingConfig,
+    chunk: int | None = None,
+    keeps_detail: bool = False,
 ) -> Tensor:
     """As `answer_batch`, after pairs that were read before; the batch has none of its own."""
     noise = None
@@ -283,4 +297,7 @@ def answer_queries(
         noise = posterior_noise(batch.sample_ids, "input", 1, vae.latent_shape(batch.inputs), config.seed)
     query = vae.to_latent(batch.inputs, noise, chunk)[:, 0]
     frames = vae.latent_shape(batch.targets)[1]
-    return vae.to_pictures(sample_queries(model, shown, query, frames, batch.sample_ids, config), chunk)
+    answer = vae.to_pictures(sample_queries(model, shown, query, frames, batch.sample_ids, config), chunk)
+    if keeps_detail and config.detail:
+        answer = give_back_detail(answer, batch.inputs[:, -1], vae.to_pictures(query, chunk))
+    return answer

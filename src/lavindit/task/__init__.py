@@ -1,6 +1,6 @@
 """The Task contract, the registry, kinds of tasks, the choice of context, and folders as tasks."""
 
-from lavindit.task.contract import Column, Task, keep_known
+from lavindit.task.contract import Column, Task, give_back_detail, keep_known
 from lavindit.task.estimation import DepthTask, NormalTask
 from lavindit.task.folder import FolderTask
 from lavindit.task.generation import GenerationTask
@@ -20,6 +20,7 @@ __all__ = [
     "all_tasks",
     "check_task_names",
     "get_task",
+    "give_back_detail",
     "keep_known",
     "refuse_twins",
 ]

@@ -54,6 +54,8 @@ class Task(ABC):
         held_out: Never trained on; only evaluated.
         restores: Input and target are pictures of the same thing, so the unchanged query is an answer to
             compare with.
+        keeps_detail: The target has the input's fine detail at the same places, so answers get back what the VAE loses
+            of their query: input and target are as large. Not where that is what should go, as noise is.
         baselines: What a test compares it with besides what it compares all tasks with: "query_vae", the query through
             the VAE and back, and "mean_fill", what is hidden in the query filled with the mean of what is not.
         parameters: Sizes and ranges that its inputs are made with, for the report; the code that makes them states them
@@ -72,6 +74,7 @@ class Task(ABC):
     columns: ClassVar[tuple[Column, ...]]
     held_out: ClassVar[bool] = False
     restores: ClassVar[bool] = False
+    keeps_detail: ClassVar[bool] = False
     baselines: ClassVar[tuple[str, ...]] = ()
     parameters: ClassVar[Mapping[str, Any]] = {}
     context: ClassVar[str] = "random"
@@ -141,3 +144,16 @@ def keep_known(task: Task, query: Tensor, answer: Tensor) -> Tensor:
     """An answer [3, T, H, W], but where its query [3, T, H, W] shows it already, the query (`Task.known_pixels`)."""
     known = task.known_pixels(query)
     return answer if known is None else torch.where(known, query, answer)
+
+
+def give_back_detail(answer: Tensor, query: Tensor, rebuilt: Tensor) -> Tensor:
+    """An answer with what the VAE loses of its query (`Task.keeps_detail`); all are pictures of one shape in [0, 1].
+
+    Where the answer is the query, in latents, this is the query to the pixel, and not a blurred copy of it.
+
+    Args:
+        answer: The answer.
+        query: The query.
+        rebuilt: The query through the VAE and back.
+    """
+    return (answer + query - rebuilt).clamp(0, 1)

@@ -14,7 +14,7 @@ from lavindit.inference.latent_cache import LatentCache
 from lavindit.inference.presets import settle
 from lavindit.inference.sampler import Posterior, SamplingConfig, answer_batch, encode_batch
 from lavindit.models import STVAE, JDiT, JDiTConfig, ModelBundle, load_engine_model, load_model
-from lavindit.task import check_task_names, keep_known
+from lavindit.task import Task, check_task_names, keep_known
 from lavindit.training.base import TrainedModule
 from lavindit.training.checks import check_loss_weights, check_start
 from lavindit.training.latents import check_vae, latent_sizes, latents_of
@@ -235,13 +235,17 @@ class DiTModule(TrainedModule):
 
     def predict_step(self, batch: EpisodeBatch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Answers of a batch as pictures [B, 3, T, H, W]."""
-        tasks = {task.name: task for task in self.trainer.datamodule.tasks}  # pyright: ignore[reportAttributeAccessIssue]
+        tasks = self._tasks_by_name()
         answers = zip(batch.tasks, batch.inputs[:, -1], self._answer(batch), strict=True)
         return torch.stack([keep_known(tasks[name], query, answer) for name, query, answer in answers])
 
     def _answer(self, batch: EpisodeBatch, cache: LatentCache | None = None) -> Tensor:
-        config = self.sampling_of(batch.tasks[0])  # a batch of a test is of one task
-        return answer_batch(self.frozen_vae(), self.averaged(), batch, config, self.vae_chunk, cache)
+        task = self._tasks_by_name()[batch.tasks[0]]  # a batch of a test is of one task
+        models, rest = (self.frozen_vae(), self.averaged()), (self.sampling_of(task.name), self.vae_chunk, cache)
+        return answer_batch(*models, batch, *rest, keeps_detail=task.keeps_detail)
+
+    def _tasks_by_name(self) -> dict[str, Task]:
+        return {task.name: task for task in self.trainer.datamodule.tasks}  # pyright: ignore[reportAttributeAccessIssue]
 
     def _rebuild(self, pictures: Tensor) -> Tensor:
         """Pictures [B, 3, T, H, W] through the VAE and back."""

@@ -19,7 +19,7 @@ from lavindit.inference.scorer import TaskScorer
 from lavindit.report import current_command, current_commit, describe_machine
 from lavindit.report.figure import QUERY_VAE
 from lavindit.report.schema import RESULT_NAME, RunResult, TaskResult, write_result
-from lavindit.task import Task
+from lavindit.task import Task, give_back_detail
 from lavindit.types import EpisodeBatch
 
 if TYPE_CHECKING:
@@ -82,10 +82,13 @@ class TestRecorder:
             rebuild: Takes pictures [B, 3, T, H, W] through the VAE and back.
         """
         scorer = self.scorers[batch.tasks[0]]
+        keeps_detail = scorer.task.keeps_detail and self.samplings[batch.tasks[0]].detail
         truths = queries = None
         if batch.episodes[0].draw == 0:  # query and truth are the same in all draws
-            truths = rebuild(batch.targets[:, -1]).float().cpu()
-            queries = rebuild(batch.inputs[:, -1]).float().cpu() if QUERY_VAE in scorer.task.baselines else None
+            truths, inputs = rebuild(batch.targets[:, -1]).float().cpu(), batch.inputs[:, -1]
+            if keeps_detail or QUERY_VAE in scorer.task.baselines:
+                queries = rebuild(inputs).float().cpu()
+                truths = give_back_detail(truths, inputs.float().cpu(), queries) if keeps_detail else truths
         for place, episode in enumerate(batch.episodes):
             answer = answers[place].float().cpu()
             truth, query = (None if part is None else part[place] for part in (truths, queries))
