@@ -267,7 +267,7 @@ class TestResettle:
     def test_sampling_is_chosen_anew(self, prompt: Prompt) -> None:
         assert resettle(prompt.settings) == prompt.settings
         found = resettle(prompt.settings, "official", 7, guidance=2.0, pairs=2, resolution=32)
-        assert found.sampling == SamplingConfig(steps=19, guidance=2.0, grid="official", seed=7)
+        assert found.sampling == SamplingConfig(steps=19, guidance=2.0, grid="official", seed=7, detail=False)
         assert replace(found, sampling=prompt.settings.sampling) == prompt.settings
 
     @pytest.mark.parametrize("option", [{"pairs": 3}, {"resolution": 64}, {"fit": "stretch"}, {"posterior": "sample"}])
