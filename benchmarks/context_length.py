@@ -9,11 +9,10 @@ is a cell: a study that was interrupted goes on after the last task that is done
 process takes part (give each its --threads).
 
 Counted are the tasks whose headline with the most pairs is better than with the fewest, and among them those where the
-gain is more than its standard error (that of two independent figures: queries are shared, so it is on the safe side).
+gain is more than its standard error, which is of the difference on the same queries.
 """
 
 import argparse
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cells import Cells, Row, run_script
-from studies import gain, headlines, make_protocol, panel_of, parameters_of
+from studies import answer_of, gain, headline_row, make_protocol, panel_of, parameters_of, score, source_of
 
 # isort: split
 import torch
@@ -29,7 +28,7 @@ import torch
 from drawing import draw
 from lavindit.cli.tools import find_device
 from lavindit.files import write_atomically
-from lavindit.inference import Engine, load
+from lavindit.inference import Engine, LatentCache, load
 from lavindit.inference.prompt_file import fingerprint
 from lavindit.report import file_benchmark
 from lavindit.report.figure import MEAN_TARGET, NEAREST_TARGET
@@ -38,17 +37,22 @@ from lavindit.training.protocols import Protocol, built_in_tasks
 
 
 def measure(engine: Engine, task: Task, protocol: Protocol, pairs: Sequence[int]) -> Row:
-    """A task's headline by number of pairs."""
-    return headlines(engine, [task], protocol, pairs)[task.name]
+    """A task's headline by number of pairs, and what the most are worth beside the fewest."""
+    answer = answer_of(engine, task, protocol.seed, LatentCache())
+    scorers = score(task, source_of(protocol, engine.settings.resolution), protocol, answer, pairs)
+    rows = {str(count): headline_row(scorer.result()) for count, scorer in scorers.items()}
+    return {"pairs": rows, "rise": rise(rows, scorers[max(pairs)].error_of_gain(scorers[min(pairs)]))}
 
 
-def rise(rows: Mapping[str, Row]) -> Row:
-    """What the most pairs are worth beside the fewest, in the unit of the headline; above 0 is better."""
+def rise(rows: Mapping[str, Row], error: float | None) -> Row:
+    """What the most pairs are worth beside the fewest, in the unit of the headline; above 0 is better.
+
+    Args:
+        rows: By number of pairs.
+        error: Standard error of the difference.
+    """
     counts = sorted(rows, key=int)
-    least, most = rows[counts[0]], rows[counts[-1]]
-    found = gain(most, least["answer"])
-    errors = (least["stderr"], most["stderr"])
-    error = None if None in errors else math.hypot(*errors)
+    found = gain(rows[counts[-1]], rows[counts[0]]["answer"])
     return {
         "from": int(counts[0]), "to": int(counts[-1]), "gain": found, "stderr": error,
         "rises": found is not None and found > 0,
@@ -100,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows: dict[str, Any] = {}
     for name, found in measured.items():
         known = None if trained is None else name in trained
-        rows[name] = {"trained": known, "pairs": found, "rise": rise(found)}
+        rows[name] = {"trained": known} | found
     figures = {"summary": summary(rows), "tasks": rows}
     about = {"model": {"name": chosen.model, "fingerprint": fingerprint(engine), "parameters": parameters_of(engine),
         "tasks": trained, "steps": engine.info.get("steps"), "max_pairs": engine.info.get("max_pairs")}}  # fmt: skip

@@ -93,9 +93,9 @@ def read_ours(path: Path, names: Sequence[str]) -> RunResult:
 def test_specialist(specialist: Specialist, result: RunResult) -> Row:
     """A trained specialist's row."""
     task, protocol = specialist.task, Protocol(**{**result.settings["protocol"], "draws": 1})
-    (found,) = score(task, SourceConfig(**result.data["source"]), protocol, specialist.answer).values()
+    (scorer,) = score(task, SourceConfig(**result.data["source"]), protocol, specialist.answer).values()
     ours = next(one for one in result.tasks if one.task == task.name)
-    return compare(found, ours)
+    return compare(scorer.result(), ours)
 
 
 def parameters_asked(chosen: argparse.Namespace, result: RunResult | None) -> int:

@@ -79,8 +79,8 @@ def source_of(protocol: Protocol, resolution: int) -> SourceConfig:
 
 def score(
     task: Task, source: SourceConfig, protocol: Protocol, answer: Answer, pairs: Sequence[int] = ()
-) -> dict[int, TaskResult]:
-    """Answers to a task's test queries by number of pairs, scored as a test does, beside what needs no network.
+) -> dict[int, TaskScorer]:
+    """Scores of answers to a task's test queries by number of pairs, as of a test, beside what needs no network.
 
     An episode is made once, with the most pairs: a shorter context has the first of them, and the same colours where
     they are drawn.
@@ -105,7 +105,7 @@ def score(
             batch = collate([replace(episode, pairs=episode.pairs[:count]) for episode in whole.episodes])
             for episode, picture in zip(batch.episodes, answer(batch).float().cpu(), strict=True):
                 scorer.update(episode, picture, None, 0.0)
-    return {count: scorer.result() for count, scorer in scorers.items()}
+    return scorers
 
 
 def answer_of(engine: Engine, task: Task, seed: int = 0, cache: LatentCache | None = None) -> Answer:
@@ -135,7 +135,7 @@ def headlines(
     def rows(task: Task) -> dict[str, Row]:
         answer = answer_of(engine, task, protocol.seed, LatentCache())
         found = score(task, source, protocol, answer, pairs)
-        return {str(count): headline_row(result) for count, result in found.items()}
+        return {str(count): headline_row(scorer.result()) for count, scorer in found.items()}
 
     return {task.name: rows(task) for task in tasks}
 

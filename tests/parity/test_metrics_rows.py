@@ -335,3 +335,17 @@ def test_two_processes_agree_with_one(tmp_path: Path) -> None:
         for name, metric in expected.items():
             one = (metric.compute(), metric.unique_rows(), metric.standard_error())
             torch.testing.assert_close(found[name], one, rtol=0, atol=0, equal_nan=True)
+
+
+def test_the_error_of_a_difference_is_that_of_the_paired_samples() -> None:
+    generator = torch.Generator().manual_seed(0)
+    common = torch.randn(24, 2, generator=generator, dtype=torch.float64)  # easy and hard samples
+    one, again, other = (common + 0.1 * torch.randn(24, 2, generator=generator).double() for _ in range(3))
+    metric = Given()
+    found = float(metric.error_of_difference([one], [other])["second"])
+    assert found == pytest.approx(float((one - other)[:, 1].std() / 24**0.5), rel=1e-9)
+    apart = math.hypot(*(float(metric.standard_error_of(rows)["second"]) for rows in (one, other)))
+    assert found < 0.3 * apart
+    drawn = float(metric.error_of_difference([one, again], [other, other])["first"])
+    assert drawn == pytest.approx(float(((one + again) / 2 - other)[:, 0].std() / 24**0.5), rel=1e-9)
+    assert metric.error_of_difference([one[:1]], [other[:1]])["first"].isnan()

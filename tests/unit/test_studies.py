@@ -126,13 +126,14 @@ def test_a_gain_has_the_sign_of_better(bench) -> None:
     assert gain(row(2.0), 3.0) == 1.0
     assert gain(row(2.0, direction="max"), 3.0) == -1.0
     assert gain(row(None), 3.0) is None
-    rows = {"1": row(3.0, 0.3), "10": row(2.0, 0.4), "2": row(9.0)}
-    assert study.rise(rows) == {"from": 1, "to": 10, "gain": 1.0, "stderr": 0.5, "rises": True, "beyond_stderr": True}
-    assert not study.rise({"1": row(3.0), "8": row(2.9)})["beyond_stderr"]
-    assert not study.rise({"1": row(3.0), "8": row(3.0)})["rises"]
-    unknown = study.rise({"1": row(None), "8": row(3.0)})
+    rows = {"1": row(3.0), "10": row(2.0), "2": row(9.0)}
+    found = study.rise(rows, 0.5)
+    assert found == {"from": 1, "to": 10, "gain": 1.0, "stderr": 0.5, "rises": True, "beyond_stderr": True}
+    assert not study.rise({"1": row(3.0), "8": row(2.9)}, 0.14)["beyond_stderr"]
+    assert not study.rise({"1": row(3.0), "8": row(3.0)}, 0.1)["rises"]
+    unknown = study.rise({"1": row(None), "8": row(3.0)}, None)
     assert (unknown["gain"], unknown["rises"], unknown["beyond_stderr"]) == (None, False, False)
-    tasks = {"a": {"rise": study.rise(rows)}, "b": {"rise": unknown}}
+    tasks = {"a": {"rise": found}, "b": {"rise": unknown}}
     assert study.summary(tasks) == {"tasks": 2, "rising": 1, "rising_beyond_stderr": 1, "not_rising": ["b"]}
 
 
@@ -142,15 +143,16 @@ def test_context_length_measures_every_length_and_goes_on(
     study, out = bench("context_length"), tmp_path / "context_length.json"
     options = ["--model", str(tiny_model_dir), "--pairs", "1", "2", "--queries", "2", "--clips", "1", "--draws", "2",
         "--device", "cpu", "--plot", str(tmp_path / "plot.svg"), "--out", str(out)]  # fmt: skip
-    real, asked = study.headlines, []
+    monkeypatch.setattr(study, "source_of", lambda protocol, resolution: SMALL)
+    real, asked = study.measure, []
 
-    def interrupted(engine, tasks, *rest):
-        asked.append(tasks[0].name)
+    def interrupted(engine, task, *rest):
+        asked.append(task.name)
         if asked == ["depth_estimation", "optical_flow_estimation"]:
             raise KeyboardInterrupt
-        return real(engine, tasks, *rest)
+        return real(engine, task, *rest)
 
-    monkeypatch.setattr(study, "headlines", interrupted)
+    monkeypatch.setattr(study, "measure", interrupted)
     tasks = ["--tasks", "depth_estimation", "optical_flow_estimation"]
     with pytest.raises(KeyboardInterrupt):
         study.main([*options, *tasks])
@@ -167,6 +169,7 @@ def test_context_length_measures_every_length_and_goes_on(
     assert depth["1"]["answer"] != depth["2"]["answer"]
     assert {"nearest_target", "mean_target"} <= set(depth["1"]["baselines"])
     assert depth["1"]["baselines"]["nearest_target"] == depth["1"]["baselines"]["mean_target"]  # one pair
+    assert found["depth_estimation"]["rise"]["stderr"] > 0
     assert filed["figures"]["summary"]["tasks"] == 2
     assert "depth_estimation" in (tmp_path / "plot.svg").read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["context_length.json", "plot.svg"]

@@ -1,5 +1,6 @@
 """Scores answers of one task in native units, beside its baselines and the VAE's ceiling."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -128,6 +129,12 @@ class TaskScorer:
             parameters=dict(self.task.parameters),
             constant="" if self.constant is None else str(self.constant),
         )
+
+    def error_of_gain(self, other: "TaskScorer") -> float | None:
+        """Standard error of the difference of two headlines, of answers to the same queries; None if it is unknown."""
+        one, rest = ([metric.unique_rows() for metric in scorer.answers] for scorer in (self, other))
+        error = float(self.answers[0].error_of_difference(one, rest)[self.task.headline.metric])
+        return error if math.isfinite(error) else None
 
     def _constant(self) -> Constant:
         """The best constant, found once."""

@@ -125,6 +125,29 @@ class RowMetric(Metric):
             return {name: torch.tensor(float("nan"), dtype=torch.float64) for name in self.names}
         return _grouped_jackknife(self.reduce, rows, min(len(rows), self.jackknife_groups))
 
+    def error_of_difference(self, one: Sequence[Tensor], other: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Standard error of the difference of two figures of the same samples, each a mean over draws; a jackknife.
+
+        What makes all answers to a sample good or bad counts in both figures and not in their difference, which is
+        known better than the errors of the two say.
+
+        Args:
+            one: Rows [n, width] of each draw, as `unique_rows` has them.
+            other: Those of the other figure.
+        """
+        width, count = self._row_width(), len(one)
+
+        def differences(rows: Tensor) -> dict[str, Tensor]:
+            draws = [self.reduce(part) for part in rows.split(width, 1)]
+            means = [{n: torch.stack([d[n] for d in part]).mean() for n in self.names}
+                for part in (draws[:count], draws[count:])]  # fmt: skip
+            return {name: means[0][name] - means[1][name] for name in self.names}
+
+        rows = torch.cat([*one, *other], 1)
+        if len(rows) < 2:
+            return {name: torch.tensor(float("nan"), dtype=torch.float64) for name in self.names}
+        return _grouped_jackknife(differences, rows, min(len(rows), self.jackknife_groups))
+
     def _row_width(self) -> int:
         return self.width or len(self.names)
 
