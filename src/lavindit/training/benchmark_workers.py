@@ -53,7 +53,7 @@ def measure_side_by_side(make: Callable[[], Bench], names: Sequence[str], worker
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():
-            process.terminate()
+            process.kill()  # Lightning's trainers take SIGTERM for themselves
 
 
 def _start(make: Callable[[], Bench], threads: int) -> None:
