@@ -173,8 +173,8 @@ class TestRun:
         seen: list[tuple[str, Tensor]] = []
         answer = dit.answer_batch
 
-        def spy(*arguments: Any) -> Tensor:
-            found = answer(*arguments)
+        def spy(*arguments: Any, **options: Any) -> Tensor:
+            found = answer(*arguments, **options)
             seen.append((arguments[2].sample_ids[0], found))
             return found
 
