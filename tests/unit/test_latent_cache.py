@@ -1,7 +1,13 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from conftest import TINY_JDIT
+from lavindit.errors import LavinditError
 from lavindit.inference.latent_cache import LatentCache
+from lavindit.training import DiTModule
+from lavindit.types import EpisodeBatch
 
 
 @pytest.fixture
@@ -53,3 +59,17 @@ def test_a_batch_beyond_the_limit_is_answered_whole(tiny_vae, pictures):
     cache = LatentCache(limit=1)
     torch.testing.assert_close(cache.to_latent(tiny_vae, pictures), tiny_vae.to_latent(pictures), atol=1e-5, rtol=1e-5)
     assert cache.bytes == 0
+
+
+def test_a_training_that_keeps_latents_encodes_a_picture_once(tiny_vae_dir, monkeypatch):
+    clips = torch.rand(2, 2, 3, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+    batch = EpisodeBatch(clips, clips.flip(0), (SimpleNamespace(sample_id="a"), SimpleNamespace(sample_id="b")))  # pyright: ignore
+    plain, keeping = (DiTModule(str(tiny_vae_dir), TINY_JDIT, keep_latents=keep) for keep in (False, True))
+    counts = encoded(keeping.frozen_vae(), monkeypatch)
+    for _ in range(2):
+        found, expected = keeping._encode(batch, seed=0), plain._encode(batch, seed=0)
+        torch.testing.assert_close(found.inputs, expected.inputs, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(found.targets, expected.targets, atol=1e-5, rtol=1e-5)
+    assert sum(counts) == 4
+    with pytest.raises(LavinditError, match="keep_latents keeps means"):
+        DiTModule(str(tiny_vae_dir), TINY_JDIT, keep_latents=True, posterior="sample")

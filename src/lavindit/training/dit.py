@@ -9,6 +9,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from lavindit.data.latents import LatentsConfig
+from lavindit.errors import LavinditError
 from lavindit.flow import seed_from
 from lavindit.inference.latent_cache import LatentCache
 from lavindit.inference.presets import settle
@@ -56,6 +57,8 @@ class DiTModule(TrainedModule):
             checkpoint; None: new weights.
         posterior: Latents of the pictures: the "mean" of the VAE's posterior, or a "sample" (the release).
         vae_chunk: Pictures in one pass of the VAE; None: all of a batch. Bounds memory at high resolutions.
+        keep_latents: Encode a picture once and keep its latent in main memory, up to 1 GiB: for tasks whose pictures
+            come again and again, as a folder's do. Needs posterior: mean.
         checkpoint_blocks: Compute each block again in the backward pass instead of keeping what is in it.
         compile_blocks: Compile each block with torch.compile.
     """
@@ -85,6 +88,7 @@ class DiTModule(TrainedModule):
         init_from: str | None = None,
         posterior: Posterior = "mean",
         vae_chunk: int | None = None,
+        keep_latents: bool = False,
         checkpoint_blocks: bool = False,
         compile_blocks: bool = False,
     ) -> None:
@@ -98,7 +102,10 @@ class DiTModule(TrainedModule):
         self.init_from, self.vae_chunk = init_from, vae_chunk
         self.posterior: Posterior = posterior
         self.checkpoint_blocks, self.compile_blocks = checkpoint_blocks, compile_blocks
+        if keep_latents and posterior != "mean":
+            raise LavinditError(f"keep_latents keeps means, and posterior is {posterior}; take one of the two")
         self.recorder: TestRecorder | None = None
+        self._latents = LatentCache() if keep_latents else None
         self._pairs_of_test = LatentCache()
         # Out of the module's sight: it is neither trained nor sharded nor stored with a checkpoint.
         self._vae: tuple[STVAE, ...] = ()
@@ -256,7 +263,7 @@ class DiTModule(TrainedModule):
     def _encode(self, batch: EpisodeBatch | LatentBatch, seed: int) -> LatentEpisode:
         if isinstance(batch, LatentBatch):
             return latents_of(batch, self.posterior, seed)
-        return encode_batch(self.frozen_vae(), batch, self.posterior, seed, self.vae_chunk)
+        return encode_batch(self.frozen_vae(), batch, self.posterior, seed, self.vae_chunk, self._latents)
 
     def _drops(self, numbers: Sequence[int]) -> Drops:
         """Which episodes of this process lose their pairs, and which branches any process runs."""
