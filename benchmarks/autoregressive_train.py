@@ -1,6 +1,6 @@
 """Train the autoregressive baseline: tokenizer, tokens of the mixture's episodes, decoder.
 
-    python benchmarks/autoregressive_train.py tokenizer --run runs/ar_tokenizer --start runs/nano_vae_clips/model \
+    python benchmarks/autoregressive_train.py tokenizer --run runs/ar_tokenizer --start nano \
         --config experiment/nano_vae.yaml --minutes 20
     python benchmarks/autoregressive_train.py tokens --tokenizer runs/ar_tokenizer/model --out runs/ar_tokens \
         --config experiment/nano.yaml --episodes 8000

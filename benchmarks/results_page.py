@@ -1,7 +1,8 @@
 """Writes docs/results.md from the JSON files of the benchmarks: `python benchmarks/results_page.py`.
 
-Also the plots of results whose scripts draw none. A result that is not there is said to be missing, with the command
-that makes it. With `--check` nothing is written; the exit code is 1 if a file is missing or out of date.
+Also the plots of results whose scripts draw none, and the released model's figures in README and model card. A result
+that is not there is said to be missing, with the command that makes it. With `--check` nothing is written; the exit
+code is 1 if a file is missing or out of date.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from typing import Any
 
 from cells import run_script
 from results_sections import SECTIONS, Section
+from results_tables import released_table
 
 # isort: split
 from lavindit.errors import LavinditError
@@ -21,6 +23,8 @@ from lavindit.files import write_atomically
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "results.md"
+TABLED = (ROOT / "README.md", ROOT / "src" / "lavindit" / "released" / "nano" / "MODEL_CARD.md")
+BEGIN, END = "<!-- nano-figures -->\n", "<!-- nano-figures-end -->"
 OPTIONS = "[benchmarks/README.md](../benchmarks/README.md)"
 INTRODUCTION = """# Results
 
@@ -109,16 +113,35 @@ def render(results: Path, page: Path) -> dict[Path, str]:
     return {page: "\n\n".join(block for block in blocks if block) + "\n"} | files
 
 
+def render_tables(results: Path, tabled: Sequence[Path]) -> dict[Path, str]:
+    """Texts with the released model's table between their two marks, by file.
+
+    Raises:
+        LavinditError: A text is missing, or a mark in it.
+    """
+    section = next(section for section in SECTIONS if section.stem == "nano")
+    files = {}
+    for path in tabled:
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        if text.count(BEGIN) != 1 or text.count(END) != 1:
+            raise LavinditError(f"{path} has no place for nano's figures, between {BEGIN.strip()} and {END}")
+        head, tail = text.partition(BEGIN)[0], text.partition(END)[2]
+        files[path] = f"{head}{BEGIN}{released_table(read(results / 'nano.json', section))}\n{END}{tail}"
+    return files
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write or check."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="only compare")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON files")
     parser.add_argument("--out", type=Path, default=PAGE)
+    parser.add_argument("--tabled", type=Path, nargs="*", default=TABLED, help="texts with nano's figures")
     chosen = parser.parse_args(arguments)
     if not chosen.results.is_dir():
         raise LavinditError(f"no folder {chosen.results}; name that of the JSON files with --results")
     files = render(chosen.results.resolve(), chosen.out.resolve())
+    files |= render_tables(chosen.results.resolve(), chosen.tabled)
     stale = [path for path, text in files.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     for path in stale:
         if chosen.check:

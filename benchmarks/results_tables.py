@@ -7,6 +7,12 @@ from drawing import Panel, draw, note_of
 
 Data = Mapping[str, Any]
 MISSING = "-"
+COMPARED = {
+    "nearest_target": "Nearest target",
+    "mean_target": "Mean target",
+    "best_constant": "Best constant",
+    "query": "Query unchanged",
+}
 
 
 def number(value: float | None, stderr: float | None = None) -> str:
@@ -35,19 +41,49 @@ def millions(count: float) -> str:
 
 def released(data: Data) -> list[str]:
     """A result.json of `lavindit benchmark`."""
-    rows, beaten = [], 0
+    tasks = [(task, next(one for one in task["figures"] if one["headline"])) for task in data["tasks"]]
+    beaten = sum(map(beats_both, (figure for _, figure in tasks)))
+    return [released_table(data), f"Better than nearest and mean target on {beaten} of {len(tasks)} tasks."]
+
+
+def released_table(data: Data) -> str:
+    """The headlines beside all baselines, each with as many decimals as its answer."""
+    rows = []
     for task in data["tasks"]:
         figure = next(one for one in task["figures"] if one["headline"])
-        sign = 1 if figure["direction"] == "max" else -1
-        others = [figure["baselines"].get(name) for name in ("nearest_target", "mean_target")]
-        answer = figure["answer"]
-        beaten += answer is not None and all(x is not None and sign * (answer - x) > 0 for x in others)
+        digits = decimals(figure["answer"])
+        others = [figure["baselines"].get(name) for name in COMPARED]
         rows.append([
-            task["task"] + (" (held out)" if task["held_out"] else ""), metric(figure),
-            number(answer, figure["stderr"]), *map(number, others), number(figure["ceiling"]), str(task["n"]),
+            task["task"] + (" (held out)" if task["held_out"] else ""), metric(figure), spread(figure, digits),
+            *(fixed(value, digits) for value in (*others, figure["ceiling"])), str(task["n"]),
         ])  # fmt: skip
-    header = ["Task", "Figure", "Model", "Nearest target", "Mean target", "Ceiling", "n"]
-    return [table(header, rows), f"Better than nearest and mean target on {beaten} of {len(rows)} tasks."]
+    return table(["Task", "Headline", "Answer", *COMPARED.values(), "VAE ceiling", "n"], rows)
+
+
+def beats_both(figure: Data) -> bool:
+    """Whether the answer is better than the nearest and the mean target."""
+    sign, answer = 1 if figure["direction"] == "max" else -1, figure["answer"]
+    others = [figure["baselines"].get(name) for name in ("nearest_target", "mean_target")]
+    return answer is not None and all(x is not None and sign * (answer - x) > 0 for x in others)
+
+
+def decimals(value: float | None) -> int:
+    """Enough for three digits."""
+    size = abs(value or 0.0)
+    return 1 if size >= 10 or size == 0 else 2 if size >= 1 else 3
+
+
+def fixed(value: float | None, digits: int) -> str:
+    """A figure with so many decimals."""
+    return MISSING if value is None else f"{value:.{digits}f}"
+
+
+def spread(figure: Data, digits: int) -> str:
+    """A figure, ± its standard error over queries, [standard deviation over draws]."""
+    parts = [fixed(figure["answer"], digits)]
+    parts += [f"± {figure['stderr']:.{digits}f}"] if figure.get("stderr") is not None else []
+    parts += [f"[{figure['draw_std']:.{digits + 1}f}]"] if figure.get("draw_std") is not None else []
+    return " ".join(parts)
 
 
 def autoregressive(data: Data) -> list[str]:

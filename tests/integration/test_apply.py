@@ -139,11 +139,13 @@ class TestCommand:
         apply("--report", "run")
         apply("--report", "run", task="negative")
         apply("--report", "run", "--overwrite", "--seed", 1)
-        tasks = [application["task"] for application in read(desk / "run" / "result.json")["applications"]]
-        assert sorted(tasks) == ["colorization", "negative"]
+        answers = {one["task"]: one["asked"] for one in read(desk / "run" / "result.json")["applications"]}
+        assert {task: asked["seed"] for task, asked in answers.items()} == {"colorization": 1, "negative": 0}
+        assert answers["negative"]["pairs"] == 4
         ran = run_cli(["report", "run"])
         assert (ran.code, ran.stderr) == (0, "")
-        assert "negative" in (desk / "run" / "report.html").read_text()
+        page = (desk / "run" / "report.html").read_text()
+        assert f"by {answers['negative']['model']}, 4 pairs (random), answered in" in page
 
     def test_model_of_the_environment(
         self, desk: Path, run_cli: Cli, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch

@@ -200,6 +200,7 @@ class TestApply:
             for value in (0, -1):
                 refuses(apply(flag, value), flag.strip("-"), "at least 1")
             refuses(apply(flag, "many"), flag, "'many'", "--help")
+        refuses(apply("--threads", 0), "--threads must be at least 1")
 
     def test_more_pairs_than_there_are(self, refuses: Refuses) -> None:
         refuses(apply("--pairs", 4, task="pairs"), "task pairs can show 3 pairs", "4 were asked for")
@@ -218,7 +219,7 @@ class TestApply:
 class TestReport:
     def test_without_a_result(self, desk: Path, refuses: Refuses) -> None:
         for name in ("pairs", "none", "file"):
-            refuses(["report", name], f"no result.json in {name}", "run `lavindit test` first")
+            refuses(["report", name], f"no result.json in {name}", "run `lavindit test`, `benchmark` or `apply` first")
 
     def test_with_a_damaged_result(self, desk: Path, refuses: Refuses) -> None:
         (desk / "run").mkdir()
@@ -258,6 +259,7 @@ class TestFit:
         [
             ("--model.vae=none", ("no model in none", "lavindit fit")),
             ("--data.min_pairs=8 --data.max_pairs=8", ("can show 7 pairs", "8 were asked for")),
+            ("--data.eval_pairs=9", ("can show 8 pairs", "9 were asked for")),  # told before the first step
             ("--data.source.photos=none --data.source.photo_share=1", ("no such folder: none",)),
             ("--data.source.photos=pairs --data.source.photo_share=1", ("pairs holds 6 images", "10 or more")),
         ],
@@ -266,7 +268,8 @@ class TestFit:
         refuses(["fit", *NETWORK, *SMALL, *option.split()], *words)
 
     def test_no_model(self, refuses: Refuses) -> None:
-        refuses(["fit", *SMALL], "model", "required")
+        for arguments in (["fit"], ["fit", *SMALL]):
+            refuses(arguments, "no model is described", "--config experiment/")
         refuses(["fit", *SMALL, "--model=Nonsense"], "Nonsense")
 
     def test_config_files(self, desk: Path, refuses: Refuses) -> None:
@@ -312,6 +315,9 @@ class TestCheckpoints:
     def test_that_is_none(self, desk: Path, refuses: Refuses) -> None:
         (desk / "junk.ckpt").write_text("junk")
         refuses(["test", *NETWORK, *SMALL, "--ckpt_path=junk.ckpt"], "junk.ckpt")
+        torch.save({"weights": torch.zeros(2000)}, desk / "cut.ckpt")
+        (desk / "cut.ckpt").write_bytes((desk / "cut.ckpt").read_bytes()[:900])
+        refuses(["fit", *NETWORK, *SMALL, "--ckpt_path=cut.ckpt"], "cannot read the checkpoint cut.ckpt", "--restart")
 
     def test_of_another_program(self, desk: Path, refuses: Refuses) -> None:
         torch.save({"weights": torch.zeros(2)}, desk / "other.ckpt")

@@ -75,8 +75,8 @@ class TestCompare:
     @pytest.mark.parametrize(
         ("change", "words"),
         [
-            ({"settings": {"protocol": PROTOCOL | {"draws": 3}}}, "protocol.draws is 2 in the first and 3"),
-            ({"settings": {}}, "protocol.name is quick in the first and not stated"),
+            ({"settings": {"protocol": PROTOCOL | {"draws": 3}}}, r"protocol.draws is 2 in the first and 3 .*has --draws"),
+            ({"settings": {}}, "protocol.images is 24 in the first and not stated"),
             (
                 {"data": {"world_version": 3, "source": {"resolution": 32}}},
                 "data.world_version is 2 in the first and 3",

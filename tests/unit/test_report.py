@@ -82,7 +82,7 @@ class TestSchema:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"schema": 4}, "schema is 4, this version of lavindit reads schema 1 to 3"),
+            ({"schema": 5}, "schema is 5, this version of lavindit reads schema 1 to 4"),
             ({"schema": None}, "schema is None"),
             ({"seed": "7"}, "RunResult.seed must be a whole number, not '7'"),
             ({"tasks": {}}, "RunResult.tasks must be a list"),

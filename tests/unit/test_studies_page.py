@@ -97,7 +97,15 @@ def test_the_page_is_up_to_date(page, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_every_section_says_its_figures_its_making_and_its_limits(page, results: Path, tmp_path: Path) -> None:
     out = tmp_path / "docs" / "results.md"
-    page.main(["--results", str(results), "--out", str(out)])
+    tabled = tmp_path / "README.md"
+    tabled.write_text("before\n<!-- nano-figures -->\nold\n<!-- nano-figures-end -->\nafter\n")
+    page.main(["--results", str(results), "--out", str(out), "--tabled", str(tabled)])
+    head, *table, tail = tabled.read_text().split("\n<!-- nano-figures")
+    assert (head, tail) == ("before", "-end -->\nafter\n")
+    assert "| depth (held out) | `error` px ↓ | 0.500 ± 0.010 | 0.750 | 0.625 | - | - | 0.100 | 8 |" in table[0]
+    tabled.write_text("no place")
+    with pytest.raises(LavinditError, match="no place for nano's figures"):
+        page.main(["--results", str(results), "--out", str(out), "--tabled", str(tabled)])
     text = out.read_text()
     assert "Not measured yet" not in text
     sections = importlib.import_module("results_sections").SECTIONS
@@ -111,7 +119,7 @@ def test_every_section_says_its_figures_its_making_and_its_limits(page, results:
         assert "Commit abc1234. Seeds: 0, 1." in part
         assert "Command: `python it.py`" in part
     for stem, said in {
-        "nano": ("| depth (held out) | `error` px ↓ | 0.5 ± 0.01 | 0.75 | 0.625 | 0.1 | 8 |", "on 1 of 1 tasks"),
+        "nano": ("| depth (held out) | `error` px ↓ | 0.500 ± 0.010 | 0.750 | 0.625 | - | - | 0.100 | 8 |", "on 1 of 1 tasks"),
         "autoregressive": ("| 0.5 ± 0.01 | 0.625 ± 0.01 | 0.05 | 0.05 | within noise |", "ahead on 1 of 1", "6.50 M"),
         "autoregressive_latency": ("| 64 | 8 | 0.25 | 1.5 |", "against cached | 3.5 | 6 |"),
         "specialists": ("| 0.25 ± 0.01 | 0.5 ± 0.01 | 0.05 | 0.25 ± 0.02 | 10.0 | 6.40 M | 8 |", "on 1 of 1 tasks"),
@@ -135,7 +143,7 @@ def test_a_check_writes_nothing_and_names_what_is_out_of_date(
     page, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "results.md"
-    options = ["--results", str(results), "--out", str(out)]
+    options = ["--results", str(results), "--out", str(out), "--tabled"]
     with pytest.raises(SystemExit) as end:
         page.main([*options, "--check"])
     assert end.value.code == 1
@@ -151,7 +159,7 @@ def test_a_check_writes_nothing_and_names_what_is_out_of_date(
 
 def test_what_is_missing_or_damaged_is_said_with_its_command(page, results: Path, tmp_path: Path) -> None:
     out = tmp_path / "results.md"
-    options = ["--results", str(results), "--out", str(out)]
+    options = ["--results", str(results), "--out", str(out), "--tabled"]
     (results / "model_size.json").unlink()
     page.main(options)
     missing = [line for line in out.read_text().splitlines() if line.startswith("Not measured yet")]

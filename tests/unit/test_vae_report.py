@@ -232,7 +232,7 @@ class TestPages:
             for figure in task["figures"]:
                 del figure["std"]
         read = RunResult.from_json(older)
-        assert (read.schema, read.modalities) == (3, [])
+        assert (read.schema, read.modalities) == (4, [])
         assert read.tasks == result.tasks
 
     def test_a_modality_must_be_whole(self, run_dir: Path) -> None:

@@ -13,6 +13,7 @@ from lavindit.cli.tools import (
     add_pair_options,
     add_plugin_option,
     load_chosen,
+    model_name,
     pair_options,
     print_notes,
 )
@@ -39,25 +40,31 @@ def run_apply(arguments: list[str]) -> None:
     options = pair_options(chosen)
     options |= {"steps": chosen.steps, "guidance": chosen.guidance}
     if file is None:
-        engine, _ = load_chosen(chosen)
+        engine, folder = load_chosen(chosen)
         settings = [engine.settle(chosen.preset, chosen.seed or 0, task=task, **options) for task in tasks]
         shown = tasks
     else:
         settings = [resettle(file.description.settings, chosen.preset, chosen.seed, **options)]
-        engine, _ = load_chosen(chosen)
+        engine, folder = load_chosen(chosen)
         shown = [file.load(engine)]
     asked = {"seed": chosen.seed, "corrupt": chosen.corrupt, "truths": chosen.truth, "preset": chosen.preset}
     answers = [engine.apply_all(one, chosen.query, **asked, **options) for one in shown]
     for task, used, found in zip(tasks, settings, answers, strict=True):
         if file is None:  # after all that may be refused, which is told in one line
             print_notes(engine, task, used, asked_size=chosen.resolution is not None)
-        _write(chosen, engine, task, used, dict(zip(files[task.name], found, strict=True)))
+        asked = {"model": model_name(folder)} | _flat(used, task) | {"precision": chosen.precision}
+        _write(chosen, engine, task, used, asked, dict(zip(files[task.name], found, strict=True)))
     run = chosen.report or chosen.out
     print(f"added to {run / RESULT_NAME}; `lavindit report {run}` makes pages of it")
 
 
 def _write(
-    chosen: argparse.Namespace, engine: Engine, task: Task, settings: Settings, found: dict[Path, Answer]
+    chosen: argparse.Namespace,
+    engine: Engine,
+    task: Task,
+    settings: Settings,
+    asked: dict[str, Any],
+    found: dict[Path, Answer],
 ) -> None:
     """The answers of a task: pictures, values where they are asked for, and their places in the run's result."""
     run = chosen.report or chosen.out
@@ -68,12 +75,11 @@ def _write(
         if chosen.native:
             shape, unit = list(answer.prediction.native.shape), answer.prediction.unit
             print(f"wrote {native_file(path)} (shape {shape}, unit {unit})")
-        applications.append(_application(answer, task, run, chosen.corrupt or bool(chosen.truth)))
-    used = _flat(settings) | {"context": settings.context or task.context, "precision": chosen.precision}
-    _record_applications(run, applications, engine, used)
+        applications.append(_application(answer, task, run, chosen.corrupt or bool(chosen.truth), asked))
+    _record(run, applications, engine, asked)
 
 
-def _application(answer: Answer, task: Task, run: Path, known: bool) -> Application:
+def _application(answer: Answer, task: Task, run: Path, known: bool, asked: dict[str, Any]) -> Application:
     """An answer as a result lists it; its figures, where the truth is known, are printed."""
     episode = answer.episode
     figures = score_application(task, episode, answer.square) if known else []
@@ -83,7 +89,8 @@ def _application(answer: Answer, task: Task, run: Path, known: bool) -> Applicat
         beside = "".join(f", {text} {value:.4g}" for text, value in others[:1])
         print(f"  {figure.metric} {figure.answer:.4g}{beside}")
     strip = write_strip(episode, answer.square, run, "pictures/applied", with_truth=known)
-    return Application(episode.task, episode.sample_id, strip, answer.prediction.seconds, figures)
+    shown = {"pairs": len(episode.pairs)} if episode.pairs else {}  # a small folder has fewer than were asked for
+    return Application(episode.task, episode.sample_id, strip, answer.prediction.seconds, figures, asked | shown)
 
 
 def answer_file(out: Path, query: Path, task: Task) -> Path:
@@ -173,13 +180,13 @@ def _apply_parser() -> Parser:
     return parser
 
 
-def _flat(settings: Settings) -> dict[str, Any]:
+def _flat(settings: Settings, task: Task) -> dict[str, Any]:
     """Settings as a result lists them: the sampling among the rest, as a test's result has it."""
     chosen = asdict(settings)
-    return chosen.pop("sampling") | chosen
+    return chosen.pop("sampling") | chosen | {"context": settings.context or task.context}
 
 
-def _record_applications(run: Path, applications: list[Application], engine: Engine, settings: dict[str, Any]) -> None:
+def _record(run: Path, applications: list[Application], engine: Engine, asked: dict[str, Any]) -> None:
     """Add applications to a run's result, in place of earlier ones of the same task and query."""
     path = run / RESULT_NAME
     if path.exists():
@@ -188,11 +195,11 @@ def _record_applications(run: Path, applications: list[Application], engine: Eng
         result = RunResult(
             lavindit_version=__version__,
             command=current_command(),
-            seed=settings["seed"],
+            seed=asked["seed"],
             commit=current_commit(),
             machine=describe_machine(),
             model={"kind": "jdit", **engine.info},
-            settings=settings,
+            settings={name: value for name, value in asked.items() if name != "model"},
             data={},
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             tasks=[],

@@ -4,11 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-
 from lavindit.cli.progress import show_progress
 from lavindit.cli.run_folder import Traces, make_writable
-from lavindit.cli.tools import Parser, add_model_options, find_device, find_model
+from lavindit.cli.tools import Parser, add_model_options, find_device, find_model, model_name, use_threads
 from lavindit.errors import LavinditError
 from lavindit.files import write_atomically
 from lavindit.models import model_folder
@@ -40,12 +38,11 @@ def run_benchmark(arguments: list[str]) -> None:
     protocol = chosen.protocol or "quick"
     choose_protocol(protocol, {}, **_changes(chosen))  # a slip is told before anything is loaded
     expected = None if chosen.expect is None else read_expected(chosen.expect)
-    if chosen.threads:
-        torch.set_num_threads(chosen.threads)
+    use_threads(chosen.threads)
     named = find_model(chosen.model)
     benchmark = Benchmark(
         model_folder(named),
-        _name_of(named),
+        model_name(named),
         lambda info: choose_protocol(protocol, info, **_changes(chosen)),
         chosen.task or built_in_tasks(),
         chosen.out,
@@ -117,11 +114,6 @@ def _changes(chosen: argparse.Namespace) -> dict[str, int | None]:
     return {name: getattr(chosen, name) for name in ("n", "pairs", "draws", "seed")}
 
 
-def _name_of(named: Path) -> str:
-    """What results call a model: its folder, or the run's where that is called `model`."""
-    return named.absolute().parent.name if named.name == "model" else named.name or str(named)
-
-
 def _parser() -> Parser:
     parser = Parser(
         "lavindit benchmark",
@@ -138,7 +130,6 @@ def _parser() -> Parser:
     parser.add_argument("--draws", type=int, metavar="D", help="draws of pairs and noise (default: the protocol's)")
     parser.add_argument("--seed", type=int, metavar="S", help="seed of queries, pairs and noise (default 0)")
     add_model_options(parser)
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's own)")
     text = "tasks measured at a time, each in a process with its share of the threads (default 1)"
     parser.add_argument("--workers", type=int, metavar="N", help=text)
     parser.add_argument("--restart", action="store_true", help="replace a result that lies in RUN")

@@ -4,14 +4,13 @@ import sys
 from pathlib import Path
 from typing import Any, get_args
 
-import torch
 import yaml
 from jsonargparse import ActionConfigFile
 
 from lavindit.cli import train
 from lavindit.cli.configs import expand_configs, model_options
 from lavindit.cli.progress import show_progress
-from lavindit.cli.tools import PRECISIONS, find_device
+from lavindit.cli.tools import PRECISIONS, find_device, use_threads
 from lavindit.data import EpisodeData
 from lavindit.data.latents import LatentWriter, latents_config, share_out
 from lavindit.data.latents.description import Stored
@@ -55,8 +54,7 @@ def run_encode(arguments: list[str]) -> None:
     chosen, data, folder = _parse(arguments)
     data.latents = None  # what is to be made need not be there
     data.setup("fit")
-    if chosen.threads:
-        torch.set_num_threads(chosen.threads)
+    use_threads(chosen.threads)
     bundle = load_model(folder, find_device(chosen.device), PRECISIONS[chosen.precision])
     weights = data.training_weights()
     config = latents_config(

@@ -44,19 +44,26 @@ def run_report(arguments: list[str]) -> None:
 
 
 def add_model_options(parser: Parser) -> None:
-    """--model, --device and --precision, as `load_chosen` reads them."""
+    """--model, --device, --precision and --threads, as `load_chosen` reads them."""
     text = f"released model, model directory or run folder; default: ${MODEL_VARIABLE}, else {RELEASED_DEFAULT}"
     parser.add_argument("--model", type=Path, metavar="DIR", help=text)
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto: cuda where there is one")
     parser.add_argument(
         "--precision", choices=PRECISIONS, default="float32", help="type of the weights (default float32)"
     )
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's own)")
 
 
 def load_chosen(chosen: argparse.Namespace) -> tuple[Engine, Path]:
     """The engine of the options of `add_model_options`, and its folder."""
+    use_threads(chosen.threads)
     folder = find_model(chosen.model)
     return load(folder, find_device(chosen.device), PRECISIONS[chosen.precision]), folder
+
+
+def model_name(named: Path) -> str:
+    """What results call a model: its folder, or the run's where that is called `model`."""
+    return named.absolute().parent.name if named.name == "model" else named.name or str(named)
 
 
 def print_notes(engine: Engine, task: Task, settings: Settings, asked_size: bool) -> None:
@@ -129,6 +136,18 @@ def find_device(named: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise LavinditError(f"cannot use the device {named!r} ({reason}); try --device cpu") from error
+
+
+def use_threads(count: int | None) -> None:
+    """Compute in so many threads; None: as many as torch takes.
+
+    Raises:
+        LavinditError: Less than one.
+    """
+    if count is not None and count < 1:
+        raise LavinditError(f"--threads must be at least 1, got {count}")
+    if count is not None:
+        torch.set_num_threads(count)
 
 
 def find_model(named: Path | None) -> Path:

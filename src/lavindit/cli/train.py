@@ -49,6 +49,8 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise instead of printing the usage."""
+        if "are required: " in message and message.endswith(".model"):
+            message = "no model is described; name a config, --config experiment/demo_jdit.yaml say"
         raise LavinditError(f"{_essence(message)}; see `lavindit {self.command} --help`") from ex
 
 
@@ -180,7 +182,10 @@ class LavinditCLI(LightningCLI):
             if FinalState.trained:
                 print(f"trained to step {step}; model in {run / MODEL}")
             else:
-                print(f"nothing to train: {run} is at its end, step {step}; --restart true starts anew")
+                print(
+                    f"nothing to train: {run} is at its end, step {step}; more --trainer.max_steps or --budget.minutes "
+                    "goes on, --restart true starts anew"
+                )
 
     def after_test(self) -> None:
         """Show the result."""

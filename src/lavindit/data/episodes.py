@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 
 from lavindit.data.sources import SourceConfig, source_for
-from lavindit.errors import LavinditError
+from lavindit.errors import LavinditError, describe_failure, file_of
 from lavindit.flow.noise import seed_from
 from lavindit.task import Task
 from lavindit.task.context import ContextChoice, RandomContext, accepts, choose_scenes, group_of, plain_input
@@ -92,7 +92,7 @@ def guarded_codec(task: Task, scenes: Sequence[Scene], generator: torch.Generato
     try:
         return task.make_codec(scenes, generator)
     except Exception as error:
-        raise LavinditError(f"task {task.name} fails to make a codec: {_reason(error)}") from error
+        raise LavinditError(f"task {task.name} fails to make a codec: {_reason(error, task)}") from error
 
 
 def guarded_pair(task: Task, scene: Scene, codec: Codec, generator: torch.Generator) -> Pair:
@@ -101,11 +101,11 @@ def guarded_pair(task: Task, scene: Scene, codec: Codec, generator: torch.Genera
         pair = task.make_pair(scene, codec, generator)  # pyright: ignore[reportArgumentType]
         return replace(pair, meta={**pair.meta, "scene_id": scene.scene_id})
     except Exception as error:
-        raise LavinditError(f"task {task.name} fails on scene {scene.scene_id}: {_reason(error)}") from error
+        raise LavinditError(f"task {task.name} fails on scene {scene.scene_id}: {_reason(error, task)}") from error
 
 
-def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, LavinditError) else f"{type(error).__name__}: {error}"
+def _reason(error: Exception, task: Task) -> str:
+    return describe_failure(error, file_of(task))
 
 
 def collate(episodes: Sequence[Episode]) -> EpisodeBatch:

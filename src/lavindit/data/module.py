@@ -204,7 +204,9 @@ class EpisodeData(LightningDataModule):
 
     def _eval_set(self, task: Task, split: str, samples: int | None, draws: int = 1) -> EpisodeTest:
         maker = EpisodeMaker(task, split, self.source, parse_context(self.context or task.context))
-        return EpisodeTest(maker, samples, self.eval_batch_size, self.eval_pairs, self.seed, draws)
+        found = EpisodeTest(maker, samples, self.eval_batch_size, self.eval_pairs, self.seed, draws)
+        found.probe()
+        return found
 
     def _loader(self, dataset: Dataset, sampler: Sampler[int]) -> DataLoader:
         return DataLoader(

@@ -19,6 +19,8 @@ from lavindit.report.wording import flatten
 
 NOISE_WIDTH = 2.0
 Mark = Literal["better", "worse", "within noise", "not known"]
+# What sets a value of the protocol.
+OPTIONS = {"images": "--n", "clips": "--n", "pairs": "--pairs", "draws": "--draws", "seed": "--seed"}
 # What a test states of its protocol where it follows none that has a name.
 STATED = ("pairs", "context", "context_draws")
 
@@ -125,7 +127,9 @@ def _conditions(result: RunResult) -> dict[str, str]:
     protocol = result.settings.get("protocol")
     if protocol is None:
         protocol = {name: result.settings.get(name) for name in STATED}
-    return dict(flatten({"protocol": protocol, "seed": result.seed, "data": result.data}))
+    last = {"name": protocol["name"]} if "name" in protocol else {}  # it follows from the values, which tell more
+    values = {name: value for name, value in protocol.items() if name != "name"}
+    return dict(flatten({"protocol": values | last, "seed": result.seed, "data": result.data}))
 
 
 def _conditions_of(task: TaskResult) -> dict[str, str]:
@@ -143,7 +147,9 @@ def _require_equal(first: Mapping[str, str], second: Mapping[str, str], names: t
     for key in dict.fromkeys([*first, *second]):
         one, other = (found.get(key, "not stated") for found in (first, second))
         if one != other:
+            option = OPTIONS.get(key.removeprefix("protocol."))
+            remedy = "" if option is None else f" (`lavindit benchmark` has {option})"
             raise LavinditError(
                 f"cannot compare {names[0]} with {names[1]}: {key} is {one} in the first and {other} in the second; "
-                "measure both with the same protocol, code and data"
+                f"measure both with the same protocol, code and data{remedy}"
             )

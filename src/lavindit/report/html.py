@@ -158,9 +158,8 @@ def _published(task: TaskResult, result: RunResult) -> str:
 def _applications(applications: Sequence[Application], run_dir: Path) -> str:
     parts = []
     for application in applications:
-        caption = f"{application.task}: {application.sample_id}"
-        if application.seconds is not None:
-            caption += f", answered in {wording.format_seconds(application.seconds)} s"
+        said = wording.describe_asking(application)
+        caption = f"{application.task}: {application.sample_id}" + (f", {said}" if said else "")
         parts.append(_strip(application.strip, application.task, caption, run_dir))
         if application.figures:
             parts.append(_figures(application.figures))

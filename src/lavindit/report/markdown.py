@@ -140,8 +140,9 @@ def _published(task: TaskResult, result: RunResult) -> list[str]:
 
 def _application(application: Application) -> list[str]:
     blocks = [f"### {escape(application.task)}: {escape(application.sample_id)}"]
-    if application.seconds is not None:
-        blocks.append(f"Answered in {wording.format_seconds(application.seconds)} s.")
+    said = wording.describe_asking(application)
+    if said:
+        blocks.append(escape(f"{said[:1].upper()}{said[1:]}."))
     if application.figures:
         blocks.append(_figures(application.figures))
     return [*blocks, _strip(application.strip)]

@@ -10,7 +10,7 @@ from lavindit.files import write_atomically
 from lavindit.report.figure import Figure
 from lavindit.report.records import Record, finite
 
-SCHEMA = 3
+SCHEMA = 4
 RESULT_NAME = "result.json"
 
 
@@ -152,6 +152,7 @@ class Application(Record):
         strip: The pictures.
         seconds: Time the answer took.
         figures: What could be measured, possibly nothing.
+        asked: The model's name and the settings that it was answered with; empty in files of before version 4.
     """
 
     task: str
@@ -159,6 +160,7 @@ class Application(Record):
     strip: Strip
     seconds: float | None
     figures: list[Figure] = field(default_factory=list)
+    asked: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seconds", finite(self.seconds))
@@ -183,10 +185,10 @@ class RunResult(Record):
         notes: What a reader must know besides; one sentence each.
         modalities: What the latent space costs, in the test of a VAE; empty in that of a J-DiT.
         schema: Version of this format. 1 had no `modalities`, and figures no `std`; 2 no `sampling`, `parameters` and
-            `constant` of a task.
+            `constant` of a task; 3 no `asked` of an application.
     """
 
-    known_schemas: ClassVar[tuple[int, ...]] = (1, 2, SCHEMA)
+    known_schemas: ClassVar[tuple[int, ...]] = (1, 2, 3, SCHEMA)
 
     lavindit_version: str
     command: str
@@ -232,7 +234,9 @@ def read_result(path: Path | str) -> RunResult:
         # json reads NaN and Infinity by default, though neither is JSON: both are "not measured" here.
         data = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
     except (FileNotFoundError, NotADirectoryError):
-        raise LavinditError(f"no {path.name} in {path.parent}; run `lavindit test` first") from None
+        raise LavinditError(
+            f"no {path.name} in {path.parent}; run `lavindit test`, `benchmark` or `apply` first"
+        ) from None
     except OSError as error:
         raise LavinditError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:

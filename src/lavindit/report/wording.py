@@ -14,7 +14,7 @@ from lavindit.report.figure import (
     QUERY_VAE,
     Figure,
 )
-from lavindit.report.schema import RunResult, TaskResult
+from lavindit.report.schema import Application, RunResult, TaskResult
 
 Verdict = Literal["both", "one", "none", "unknown"]
 
@@ -99,6 +99,16 @@ def format_ceiling(figure: Figure) -> str:
 def format_seconds(seconds: float | None) -> str:
     """Three significant digits, without the unit."""
     return "n/a" if seconds is None else f"{seconds:.3g}"
+
+
+def describe_asking(application: Application) -> str:
+    """Who answered, shown what, and in what time."""
+    asked, parts = application.asked, []
+    if asked:
+        parts += [f"by {asked['model']}", f"{asked['pairs']} pairs ({asked['context']})"]
+    if application.seconds is not None:
+        parts.append(f"answered in {format_seconds(application.seconds)} s")
+    return ", ".join(parts)
 
 
 def format_answer(figure: Figure) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lavindit.errors import LavinditError
+from lavindit.errors import LavinditError, describe_failure, file_of
 from lavindit.task.contract import Task
 from lavindit.types import Scene, Source
 
@@ -112,7 +112,7 @@ class FixedContext(ContextChoice):
     ) -> list[int]:
         """The list."""
         if max(self.numbers) >= len(source):
-            raise LavinditError(f"context fixed:{max(self.numbers)} names a scene beyond the {len(source)} there are")
+            raise LavinditError(f"context fixed:{max(self.numbers)} names no scene; there are 0 to {len(source) - 1}")
         offered = set(candidates)
         return [number for number in self.numbers if number in offered]
 
@@ -209,7 +209,7 @@ def accepts(task: Task, scene: Scene) -> bool:
     except LavinditError:
         raise
     except Exception as error:
-        what = f"{type(error).__name__}: {error}"
+        what = describe_failure(error, file_of(task))
         raise LavinditError(f"task {task.name} fails to accept or refuse scene {scene.scene_id}: {what}") from error
 
 

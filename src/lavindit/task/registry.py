@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
-from lavindit.errors import LavinditError
+from lavindit.errors import LavinditError, describe_failure
 from lavindit.task.contract import Task
 from lavindit.task.folder import FolderTask
 
@@ -108,7 +108,7 @@ def _import(module: str, origin: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except Exception as error:
-        raise LavinditError(f"task plugin {origin} fails to import: {type(error).__name__}: {error}") from error
+        raise LavinditError(f"task plugin {origin} fails to import: {describe_failure(error)}") from error
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -119,7 +119,7 @@ def _import_file(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise LavinditError(f"task plugin {path} fails to import: {type(error).__name__}: {error}") from error
+        raise LavinditError(f"task plugin {path} fails to import: {describe_failure(error, path)}") from error
     return module
 
 

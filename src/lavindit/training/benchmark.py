@@ -119,8 +119,10 @@ class Benchmark:
         if self.commit is not None and self.commit.endswith("-dirty"):
             differing.append("code, which no commit names,")
         if differing:
+            what = differing[0]
+            told = _told_apart(found[what], wanted[what]) if what in wanted else ""
             raise LavinditError(
-                f"{path} is of something else (the {differing[0]} may differ): name another --out, or --restart to "
+                f"{path} is of something else (the {what} differs{told}): name another --out, or --restart to "
                 "replace it"
             )
         versions = {task.name: task.version for task in self.all.tasks}
@@ -257,6 +259,14 @@ class Benchmark:
             enable_checkpointing=False,
             default_root_dir=str(self.run),
         )
+
+
+def _told_apart(found: Any, wanted: Any) -> str:
+    """The first value that is not the same in both."""
+    if not isinstance(found, Mapping) or not isinstance(wanted, Mapping):
+        return f": {found} there, {wanted} here" if isinstance(wanted, str) else ""
+    key = next(key for key in wanted if key != "name" and found.get(key) != wanted[key])
+    return f": {key} is {found.get(key)} there, {wanted[key]} here"
 
 
 def _bench_of(

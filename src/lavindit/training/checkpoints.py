@@ -63,8 +63,11 @@ def read_checkpoint(path: Path, tensors: bool = True) -> dict[str, Any]:
             f"{path} is no checkpoint, or holds more than tensors and plain values; it is not read"
         ) from None
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise LavinditError(f"cannot read the checkpoint {path}: {reason}") from error
+        reason = str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
+        raise LavinditError(
+            f"cannot read the checkpoint {path} ({reason}); name another with --ckpt_path, or start anew with "
+            "--restart true"
+        ) from error
     if not isinstance(checkpoint, dict) or "pytorch-lightning_version" not in checkpoint:
         raise LavinditError(f"{path} is a torch file, but no checkpoint of a lavindit run")
     found = checkpoint.get(FORMAT_KEY, 1)
