@@ -12,6 +12,7 @@ from results_tables import (
     draw_steps,
     latency,
     model_size,
+    perceptual,
     recipe,
     released,
     specialists,
@@ -49,6 +50,15 @@ SECTIONS = (
         "Every task on scenes that no training has seen, one set of weights, the pairs being all that says what is "
         "asked.", released,
         "How it does on photographs, or on anything else than the embedded world; and one training is one seed.",
+    ),
+    Section(
+        "Generated pictures, perceptually", "nano_perceptual",
+        "LAVINDIT_PERCEPTUAL=FILE lavindit benchmark full --model nano --draws 1 --task ... --out RUN` and a copy of "
+        "`RUN/result.json",
+        "A picture of a depth or normal map or of a pose is one of many that would be right, so nearness pixel by "
+        "pixel says little. `lpips_proxy` compares features of a VGG16 under the weights of LPIPS; it is not LPIPS "
+        "([metrics.md](metrics.md)), and less is better.", perceptual,
+        "Whether the pictures look real: it measures how near they are to the true one. Clips are not measured.",
     ),
     Section(
         "Beside an autoregressive model", "autoregressive", "python benchmarks/autoregressive_baseline.py",

@@ -13,6 +13,8 @@ from lavindit.errors import LavinditError
 ROOT = Path(__file__).parents[2]
 MACHINE = {"cpu": "a CPU", "cores": 2, "memory_gib": 4.0, "gpu": None, "system": "s", "python": "3.11", "torch": "2.13"}
 MADE = {"command": "python it.py", "seed": [0, 1], "commit": "abc1234", "machine": MACHINE, "n": {"a": 8, "b": 8}}
+NANO_ROW = "| depth (held out) | `error` px ↓ |"
+PROXY = {"metric": "lpips_proxy", "unit": "1", "answer": 0.25}
 BASELINES = {"nearest_target": 0.75, "mean_target": 0.625}
 
 
@@ -34,6 +36,7 @@ def side(answer: float) -> dict:
 def figures_of_all() -> dict[str, dict]:
     """A made-up result for every section but the last ones, whose scripts' own results are there."""
     headline = row(0.5, headline=True, ceiling=0.1)
+    proxy = headline | {"headline": False} | PROXY
     task = {"task": "depth", "held_out": True, "n": 8, "figures": [headline]}
     ways = {"ours, 4 steps, cached": 0.25, "autoregressive, cached": 1.5}
     cell = {"resolution": 64, "pairs": 8, "query_s": ways}
@@ -45,6 +48,7 @@ def figures_of_all() -> dict[str, dict]:
         "without_stderr": 0.01}  # fmt: skip
     return {
         "nano": {"tasks": [task], "n": None},
+        "nano_perceptual": {"tasks": [task | {"figures": [headline, proxy]}], "n": None},
         "autoregressive": {
             "parameters": {"ours": 6.5e6, "autoregressive": 6.4e6, "our_vae": 1e6, "tokenizer": 1e6},
             "ours": {"minutes": 45}, "figures": {
@@ -102,7 +106,7 @@ def test_every_section_says_its_figures_its_making_and_its_limits(page, results:
     page.main(["--results", str(results), "--out", str(out), "--tabled", str(tabled)])
     head, *table, tail = tabled.read_text().split("\n<!-- nano-figures")
     assert (head, tail) == ("before", "-end -->\nafter\n")
-    assert "| depth (held out) | `error` px ↓ | 0.500 ± 0.010 | 0.750 | 0.625 | - | - | 0.100 | 8 |" in table[0]
+    assert f"{NANO_ROW} 0.500 ± 0.010 | 0.750 | 0.625 | - | - | 0.100 | 8 |" in table[0]
     tabled.write_text("no place")
     with pytest.raises(LavinditError, match="no place for nano's figures"):
         page.main(["--results", str(results), "--out", str(out), "--tabled", str(tabled)])
@@ -119,7 +123,10 @@ def test_every_section_says_its_figures_its_making_and_its_limits(page, results:
         assert "Commit abc1234. Seeds: 0, 1." in part
         assert "Command: `python it.py`" in part
     for stem, said in {
-        "nano": ("| depth (held out) | `error` px ↓ | 0.500 ± 0.010 | 0.750 | 0.625 | - | - | 0.100 | 8 |", "on 1 of 1 tasks"),
+        "nano": (
+            "| depth (held out) | `error` px ↓ | 0.500 ± 0.010 | 0.750 | 0.625 | - | - | 0.100 | 8 |",
+            "on 1 of 1 tasks",
+        ),
         "autoregressive": ("| 0.5 ± 0.01 | 0.625 ± 0.01 | 0.05 | 0.05 | within noise |", "ahead on 1 of 1", "6.50 M"),
         "autoregressive_latency": ("| 64 | 8 | 0.25 | 1.5 |", "against cached | 3.5 | 6 |"),
         "specialists": ("| 0.25 ± 0.01 | 0.5 ± 0.01 | 0.05 | 0.25 ± 0.02 | 10.0 | 6.40 M | 8 |", "on 1 of 1 tasks"),

@@ -198,7 +198,7 @@ def choose_scenes(
         return found
     raise LavinditError(
         f"task {task.name} can show {len(found)} pairs beside the query, {pairs} were asked for; ask for fewer "
-        "(--pairs; in fit and test data.max_pairs, data.eval_pairs) or add some"
+        "(--pairs, in Python pairs=; in fit and test data.max_pairs, data.eval_pairs) or add some"
     )
 
 
