@@ -136,12 +136,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--check", action="store_true", help="only compare")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON files")
     parser.add_argument("--out", type=Path, default=PAGE)
-    parser.add_argument("--tabled", type=Path, nargs="*", default=TABLED, help="texts with nano's figures")
+    parser.add_argument("--tabled", type=Path, nargs="*", help="texts with nano's figures; default: README and card")
     chosen = parser.parse_args(arguments)
     if not chosen.results.is_dir():
         raise LavinditError(f"no folder {chosen.results}; name that of the JSON files with --results")
     files = render(chosen.results.resolve(), chosen.out.resolve())
-    files |= render_tables(chosen.results.resolve(), chosen.tabled)
+    own = TABLED if chosen.results == RESULTS else ()  # other results are no reason to change the README
+    files |= render_tables(chosen.results.resolve(), own if chosen.tabled is None else chosen.tabled)
     stale = [path for path, text in files.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     for path in stale:
         if chosen.check:

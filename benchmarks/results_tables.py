@@ -64,7 +64,7 @@ def released_table(data: Data, name: str | None = None) -> str:
     for task in data["tasks"]:
         figure = figure_of(task, name)
         digits = decimals(figure["answer"])
-        others = [figure["baselines"].get(name) for name in COMPARED]
+        others = [figure["baselines"].get(baseline) for baseline in COMPARED]
         rows.append([
             task["task"] + (" (held out)" if task["held_out"] else ""), metric(figure), spread(figure, digits),
             *(fixed(value, digits) for value in (*others, figure["ceiling"])), str(task["n"]),

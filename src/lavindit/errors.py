@@ -1,6 +1,5 @@
 """Errors that a person can cause, and the one way they are told."""
 
-import sys
 import traceback
 from pathlib import Path
 
@@ -24,12 +23,14 @@ def describe_failure(error: Exception, file: Path | str | None = None) -> str:
         return str(error)
     what = f"{type(error).__name__}: {error}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
-    own = [frame for frame in frames if file is not None and Path(frame.filename) == Path(file)] or frames
+    theirs = None if file is None else Path(file).resolve()
+    own = [frame for frame in frames if Path(frame.filename).resolve() == theirs] or frames
     if isinstance(error, SyntaxError) or not own:  # the former says its line itself
         return what
     return f"{what} ({Path(own[-1].filename).name}, line {own[-1].lineno})"
 
 
 def file_of(thing: object) -> str | None:
-    """The file that a thing's class is defined in, if it is in one."""
-    return getattr(sys.modules.get(type(thing).__module__), "__file__", None)
+    """The file that a thing's class is defined in; None where no function of it tells."""
+    codes = (getattr(value, "__code__", None) for value in vars(type(thing)).values())
+    return next((code.co_filename for code in codes if code is not None), None)

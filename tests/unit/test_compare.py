@@ -75,8 +75,10 @@ class TestCompare:
     @pytest.mark.parametrize(
         ("change", "words"),
         [
-            ({"settings": {"protocol": PROTOCOL | {"draws": 3}}}, r"protocol.draws is 2 in the first and 3 .*has --draws"),
-            ({"settings": {}}, "protocol.images is 24 in the first and not stated"),
+            ({"settings": {"protocol": PROTOCOL | {"draws": 3}}}, r"draws is 2 in the first and 3 .*has --draws"),
+            ({"settings": {"protocol": PROTOCOL | {"name": "quick with draws 3", "draws": 3}}}, "protocol.draws is 2"),
+            ({"settings": {"protocol": {"name": "full", "images": 200, "draws": 3}}}, "protocol is quick in the first"),
+            ({"settings": {}}, "protocol is quick in the first and not stated"),
             (
                 {"data": {"world_version": 3, "source": {"resolution": 32}}},
                 "data.world_version is 2 in the first and 3",

@@ -1,6 +1,7 @@
 """How context is chosen: at random, by likeness, by number, whole; and how the mixture makes batches of one shape."""
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -181,6 +182,37 @@ class TestDraws:
         said = r"copying fails on scene 3: ZeroDivisionError: division by zero \(test_context.py, line \d+\)"
         with pytest.raises(LavinditError, match=said):
             maker.episode(3, 1, 0)
+
+
+PLUGIN = """
+import torch
+from lavindit.task import RestorationTask
+
+
+class Mine(RestorationTask):
+    name = "mine"
+    version = 1
+    summary = protocol = "Fails."
+
+    def degrade(self, picture, generator):
+        return torch.nn.functional.interpolate(picture, mode="none")
+"""
+
+
+def test_a_failure_names_the_line_of_the_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the line of the library that it called."""
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LavinditError, match=r"task mine fails on scene .*\(mine.py, line 12\)"):
+        EpisodeMaker(get_task("mine.py"), "test", SCENES).episode(0, 1, 0)
+
+
+def test_too_few_pairs_are_told_before_anything_is_done() -> None:
+    data = EpisodeData(["colorization"], source=SCENES, max_pairs=5, eval_pairs=5, test_samples=0)
+    for loader in (data.train_dataloader, data.val_dataloader, data.test_dataloader):
+        with pytest.raises(LavinditError, match=r"can show [34] pairs"):
+            loader()
+    assert len(EpisodeData(["colorization"], source=SCENES, eval_pairs=2, test_samples=0).test_dataloader()[0]) == 0
 
 
 TASKS = ["colorization", "depth_estimation", "video_depth_estimation", "frame_prediction"]

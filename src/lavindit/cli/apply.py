@@ -47,8 +47,8 @@ def run_apply(arguments: list[str]) -> None:
         settings = [resettle(file.description.settings, chosen.preset, chosen.seed, **options)]
         engine, folder = load_chosen(chosen)
         shown = [file.load(engine)]
-    asked = {"seed": chosen.seed, "corrupt": chosen.corrupt, "truths": chosen.truth, "preset": chosen.preset}
-    answers = [engine.apply_all(one, chosen.query, **asked, **options) for one in shown]
+    ways = {"seed": chosen.seed, "corrupt": chosen.corrupt, "truths": chosen.truth, "preset": chosen.preset}
+    answers = [engine.apply_all(one, chosen.query, **ways, **options) for one in shown]
     for task, used, found in zip(tasks, settings, answers, strict=True):
         if file is None:  # after all that may be refused, which is told in one line
             print_notes(engine, task, used, asked_size=chosen.resolution is not None)

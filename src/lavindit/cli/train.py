@@ -16,6 +16,7 @@ from torch import distributed
 
 from lavindit.cli.configs import expand_configs
 from lavindit.cli.run_folder import LOGS, Traces, make_writable
+from lavindit.cli.tools import use_threads
 from lavindit.data import EpisodeData
 from lavindit.errors import LavinditError
 from lavindit.files import settle
@@ -113,8 +114,7 @@ class LavinditCLI(LightningCLI):
         """A trainer with our loggers, callbacks and checkpoint files."""
         options, threads = self._get(self.config_init, "trainer"), self._get(self.config_init, "threads")
         _check_strategy(options["strategy"])
-        if threads:
-            torch.set_num_threads(threads)
+        use_threads(threads)
         run = self._run_folder()
         LavinditCLI.traces = Traces(run)
         make_writable(run)

@@ -12,6 +12,9 @@ from lavindit.task import Task
 from lavindit.task.context import ContextChoice, RandomContext, accepts, choose_scenes, group_of, plain_input
 from lavindit.types import Codec, Episode, EpisodeBatch, Pair, Scene, Source
 
+FEW_SCENES = 256
+"""Of a larger source, that there are enough for the pairs is taken for granted: trying takes time."""
+
 
 class EpisodeMaker:
     """Makes the episodes of one task: the query from one split, its context from the training split.
@@ -60,6 +63,15 @@ class EpisodeMaker:
             if accepts(self.task, self.queries[index]):
                 return index
         raise LavinditError(f"task {self.task.name} accepts none of the {len(self.queries)} {self.split} scenes")
+
+    def probe(self, pairs: int) -> None:
+        """Try an episode where there are few scenes, a folder's say, before hours are spent on other tasks.
+
+        Raises:
+            LavinditError: There are too few for so many pairs, or the task fails.
+        """
+        if len(self.queries) and len(self.context) <= FEW_SCENES:
+            self.episode(self.next_accepted(0), pairs, seed=0)
 
     def episode(self, query: int, pairs: int, seed: int, draw: int = 0, number: int | None = None) -> Episode:
         """Episode of query scene `query` with `pairs` context pairs; the same arguments give the same episode.

@@ -184,14 +184,6 @@ class EpisodeTest(Dataset[EpisodeBatch]):
     def __len__(self) -> int:
         return self.draws * self._batches
 
-    def probe(self) -> None:
-        """Make one episode, so that what cannot be asked is told before hours are spent on what can.
-
-        Raises:
-            LavinditError: There are too few pairs, or the task fails.
-        """
-        self.maker.episode(self.scenes[0], self.pairs, self.seed)
-
     def __getitem__(self, index: int) -> EpisodeBatch:
         """Batch `index`: all queries of draw 0 come first, then those of draw 1, ..."""
         if not 0 <= index < len(self):

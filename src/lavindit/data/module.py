@@ -167,10 +167,11 @@ class EpisodeData(LightningDataModule):
         ):
             if used and size % processes:
                 raise LavinditError(f"{name} {size} cannot be shared evenly by {processes} processes")
+        makers = self.training_makers()
+        for maker in makers.values():
+            maker.probe(self.pairs[1])
         done = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready if self.trainer is not None else 0
-        mixture = EpisodeMixture(
-            self.training_makers(), self.weights, *sizes, self.pairs, self.seed, rank, processes, self.clip_share
-        )
+        mixture = EpisodeMixture(makers, self.weights, *sizes, self.pairs, self.seed, rank, processes, self.clip_share)
         if self.latents is None:
             return self._loader(mixture, StreamSampler(done))
         return self._loader(LatentMixture(mixture, self._latent_store(self.latents)), StreamSampler(done))
@@ -204,9 +205,8 @@ class EpisodeData(LightningDataModule):
 
     def _eval_set(self, task: Task, split: str, samples: int | None, draws: int = 1) -> EpisodeTest:
         maker = EpisodeMaker(task, split, self.source, parse_context(self.context or task.context))
-        found = EpisodeTest(maker, samples, self.eval_batch_size, self.eval_pairs, self.seed, draws)
-        found.probe()
-        return found
+        maker.probe(self.eval_pairs)
+        return EpisodeTest(maker, samples, self.eval_batch_size, self.eval_pairs, self.seed, draws)
 
     def _loader(self, dataset: Dataset, sampler: Sampler[int]) -> DataLoader:
         return DataLoader(

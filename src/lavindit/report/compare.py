@@ -127,9 +127,10 @@ def _conditions(result: RunResult) -> dict[str, str]:
     protocol = result.settings.get("protocol")
     if protocol is None:
         protocol = {name: result.settings.get(name) for name in STATED}
-    last = {"name": protocol["name"]} if "name" in protocol else {}  # it follows from the values, which tell more
+    # "quick with pairs 4" is "quick", with a value that is compared on its own.
+    kind = {"protocol": str(protocol["name"]).split(" with ")[0]} if "name" in protocol else {}
     values = {name: value for name, value in protocol.items() if name != "name"}
-    return dict(flatten({"protocol": values | last, "seed": result.seed, "data": result.data}))
+    return kind | dict(flatten({"protocol": values, "seed": result.seed, "data": result.data}))
 
 
 def _conditions_of(task: TaskResult) -> dict[str, str]:

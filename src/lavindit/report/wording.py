@@ -105,7 +105,8 @@ def describe_asking(application: Application) -> str:
     """Who answered, shown what, and in what time."""
     asked, parts = application.asked, []
     if asked:
-        parts += [f"by {asked['model']}", f"{asked['pairs']} pairs ({asked['context']})"]
+        pairs = asked.get("pairs")
+        parts += [f"by {asked.get('model')}", f"{pairs} {'pair' if pairs == 1 else 'pairs'} ({asked.get('context')})"]
     if application.seconds is not None:
         parts.append(f"answered in {format_seconds(application.seconds)} s")
     return ", ".join(parts)

@@ -122,7 +122,7 @@ class Benchmark:
             what = differing[0]
             told = _told_apart(found[what], wanted[what]) if what in wanted else ""
             raise LavinditError(
-                f"{path} is of something else (the {what} differs{told}): name another --out, or --restart to "
+                f"{path} is of something else (the {what} may differ{told}): name another --out, or --restart to "
                 "replace it"
             )
         versions = {task.name: task.version for task in self.all.tasks}
@@ -262,11 +262,9 @@ class Benchmark:
 
 
 def _told_apart(found: Any, wanted: Any) -> str:
-    """The first value that is not the same in both."""
-    if not isinstance(found, Mapping) or not isinstance(wanted, Mapping):
-        return f": {found} there, {wanted} here" if isinstance(wanted, str) else ""
-    key = next(key for key in wanted if key != "name" and found.get(key) != wanted[key])
-    return f": {key} is {found.get(key)} there, {wanted[key]} here"
+    """The first value that is not the same in both, the name of the protocol among them."""
+    pairs = ((key, found.get(key), wanted[key]) for key in wanted) if isinstance(found, Mapping) else ()
+    return next((f": {key} is {one} there, {other} here" for key, one, other in pairs if one != other), "")
 
 
 def _bench_of(

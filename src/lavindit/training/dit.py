@@ -57,7 +57,7 @@ class DiTModule(TrainedModule):
             checkpoint; None: new weights.
         posterior: Latents of the pictures: the "mean" of the VAE's posterior, or a "sample" (the release).
         vae_chunk: Pictures in one pass of the VAE; None: all of a batch. Bounds memory at high resolutions.
-        keep_latents: Encode a picture once and keep its latent in main memory, up to 1 GiB: for tasks whose pictures
+        keep_latents: Encode a picture once and keep its latent, up to 1 GiB where the VAE is: for tasks whose pictures
             come again and again, as a folder's do. Needs posterior: mean.
         checkpoint_blocks: Compute each block again in the backward pass instead of keeping what is in it.
         compile_blocks: Compile each block with torch.compile.
