@@ -77,8 +77,11 @@ class TestCompare:
         [
             ({"settings": {"protocol": PROTOCOL | {"draws": 3}}}, r"draws is 2 in the first and 3 .*has --draws"),
             ({"settings": {"protocol": PROTOCOL | {"name": "quick with draws 3", "draws": 3}}}, "protocol.draws is 2"),
-            ({"settings": {"protocol": {"name": "full", "images": 200, "draws": 3}}}, "protocol is quick in the first"),
-            ({"settings": {}}, "protocol is quick in the first and not stated"),
+            (
+                {"settings": {"protocol": {"name": "full", "images": 200, "draws": 3}}},
+                "protocol.name is quick in the first",
+            ),
+            ({"settings": {}}, "protocol.name is quick in the first and not stated"),
             (
                 {"data": {"world_version": 3, "source": {"resolution": 32}}},
                 "data.world_version is 2 in the first and 3",

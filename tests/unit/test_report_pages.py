@@ -187,7 +187,10 @@ class TestPages:
             assert column.unit == "%" or column.metric in ("lpips", "fid", "mean_deg") or reference.lavin_dit < 1
 
     def test_missing_result(self, tmp_path: Path) -> None:
-        with pytest.raises(LavinditError, match=re.escape(f"no result.json in {tmp_path}; run `lavindit test` first")):
+        with pytest.raises(
+            LavinditError,
+            match=re.escape(f"no result.json in {tmp_path}; run `lavindit test`, `benchmark` or `apply` first"),
+        ):
             write_report(tmp_path)
         with pytest.raises(LavinditError, match=r"no result\.json in"):
             write_report(tmp_path / "nowhere")

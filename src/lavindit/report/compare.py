@@ -128,7 +128,7 @@ def _conditions(result: RunResult) -> dict[str, str]:
     if protocol is None:
         protocol = {name: result.settings.get(name) for name in STATED}
     # "quick with pairs 4" is "quick", with a value that is compared on its own.
-    kind = {"protocol": str(protocol["name"]).split(" with ")[0]} if "name" in protocol else {}
+    kind = {"protocol.name": str(protocol["name"]).split(" with ")[0]} if "name" in protocol else {}
     values = {name: value for name, value in protocol.items() if name != "name"}
     return kind | dict(flatten({"protocol": values, "seed": result.seed, "data": result.data}))
 
