@@ -168,11 +168,11 @@ class EpisodeData(LightningDataModule):
             if used and size % processes:
                 raise LavinditError(f"{name} {size} cannot be shared evenly by {processes} processes")
         makers = self.training_makers()
-        for maker in makers.values():
-            maker.probe(self.pairs[1])
         done = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready if self.trainer is not None else 0
         mixture = EpisodeMixture(makers, self.weights, *sizes, self.pairs, self.seed, rank, processes, self.clip_share)
         if self.latents is None:
+            for name in self.training_weights():
+                makers[name].probe(self.pairs[1])
             return self._loader(mixture, StreamSampler(done))
         return self._loader(LatentMixture(mixture, self._latent_store(self.latents)), StreamSampler(done))
 
