@@ -144,7 +144,7 @@ def test_clips_get_their_share_of_the_steps(share: float, least: int, most: int)
     plans = [mixture.plan(step)[1] for step in range(200)]
     assert least <= sum(bucket.clips for bucket in plans) <= most
     as_weighted = EpisodeData(
-        [*MIXED, "frame_prediction"], source=SOURCE, batch_size=4, clip_batch_size=2, max_pairs=2
+        [*MIXED, "frame_prediction"], source=SOURCE, batch_size=4, clip_batch_size=2, max_pairs=1
     ).train_dataloader().dataset.buckets  # fmt: skip
     rates = {clips: [bucket.rate for bucket in as_weighted if bucket.clips == clips] for clips in (False, True)}
     own = [bucket.rate for bucket in mixture.buckets if bucket.clips]
