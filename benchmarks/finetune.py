@@ -45,11 +45,9 @@ def make_folder(photos: Path, folder: Path) -> None:
         save_picture(1 - picture, where / f"{number:02}_target.png")
 
 
-def ask(folder: Path, run: Path, *options: str) -> Row:
+def ask(folder: Path, run: Path) -> Row:
     """The headline of the model of a run, or of nano where it has trained nothing."""
-    lavindit_command([
-        "test", "--config", CONFIG, "--task", str(folder), "--trainer.default_root_dir", str(run), *options
-    ])  # fmt: skip
+    lavindit_command(["test", "--config", CONFIG, "--task", str(folder), "--trainer.default_root_dir", str(run)])
     (result,) = read_result(run / RESULT_NAME).tasks
     return headline_row(result) | {"ceiling": result.headline.ceiling, "sampling": result.sampling}
 

@@ -119,14 +119,15 @@ def render_tables(results: Path, tabled: Sequence[Path]) -> dict[Path, str]:
     Raises:
         LavinditError: A text is missing, or a mark in it.
     """
+    if not tabled:
+        return {}
     section = next(section for section in SECTIONS if section.stem == "nano")
-    files = {}
+    table, files = released_table(read(results / "nano.json", section)), {}
     for path in tabled:
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         if text.count(BEGIN) != 1 or text.count(END) != 1:
             raise LavinditError(f"{path} has no place for nano's figures, between {BEGIN.strip()} and {END}")
-        head, tail = text.partition(BEGIN)[0], text.partition(END)[2]
-        files[path] = f"{head}{BEGIN}{released_table(read(results / 'nano.json', section))}\n{END}{tail}"
+        files[path] = f"{text.partition(BEGIN)[0]}{BEGIN}{table}\n{END}{text.partition(END)[2]}"
     return files
 
 
