@@ -32,6 +32,7 @@ from autoregressive.answers import Sampling, answer_batch
 from autoregressive.latency import measure_cell, ratios
 from autoregressive.store import DECODER, TOKENIZER, Baseline, load_baseline
 from cells import Cells, Row, run_script
+from lavindit.cli.tools import use_threads
 from lavindit.data.episodes import EpisodeMaker
 from lavindit.data.mixture import EpisodeTest
 from lavindit.errors import LavinditError
@@ -237,7 +238,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--latency", action="store_true", help="measure seconds per query instead")
     parser.add_argument("--resolutions", type=int, nargs="+", default=list(RESOLUTIONS), help="of --latency")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, help="threads on a CPU; default: torch's")
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args(arguments)
     if not chosen.latency and chosen.pairs is not None and len(chosen.pairs) > 1:
@@ -248,7 +249,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compare, or time, and file."""
     chosen = parse(arguments)
-    torch.set_num_threads(chosen.threads)
+    use_threads(chosen.threads)
     engine = load(model_folder(chosen.model))
     for sampling in chosen.sampling:
         Sampling.parse(sampling)  # a slip is told before anything is measured
@@ -261,7 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     match = Match(engine, baseline, protocol, chosen.batch_size, samplings, chosen.val_queries)
     facts = facts_of(match, chosen)
     if chosen.latency:
-        made = facts | {"threads": chosen.threads, "device": "cpu"}
+        made = facts | {"threads": torch.get_num_threads(), "device": "cpu"}
         cells = Cells(chosen.out, made)
         fields = time_all(match, chosen.resolutions, chosen.pairs or PAIRS, cells)
     else:

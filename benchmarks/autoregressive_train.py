@@ -21,7 +21,6 @@ from typing import Any
 import lavindit  # noqa: F401  (first: it repairs torchvision)
 
 # isort: split
-import torch
 from torch import nn
 
 from autoregressive.data import (
@@ -43,6 +42,7 @@ from autoregressive.tokenizer import NANO_VAE, Tokenizer, TokenizerConfig, token
 from autoregressive.train import Plan, Run, seed_weights
 from cells import run_script
 from lavindit.cli.progress import show_progress
+from lavindit.cli.tools import use_threads
 from lavindit.errors import LavinditError
 from lavindit.models import load_model, model_folder
 from lavindit.models.jdit.cost import count_parameters
@@ -163,7 +163,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     for command in every.values():
         command.add_argument("--config", required=True, help="a config whose data is trained on")
         command.add_argument("--photos", help="folder of photographs, if our model was trained with one")
-        command.add_argument("--threads", type=int, default=2)
+        command.add_argument("--threads", type=int, help="threads on a CPU; default: torch's")
     every["tokenizer"].add_argument("--start", type=Path, help="model directory whose VAE it starts from")
     every["tokenizer"].add_argument("--codes", type=int, default=1000, help="size of the codebook")
     every["tokenizer"].add_argument("--token_px", type=int, default=8, help="side of what a token stands for: 8, 16")
@@ -196,7 +196,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one of the three."""
     chosen = parse(arguments)
-    torch.set_num_threads(chosen.threads)
+    use_threads(chosen.threads)
     {"tokenizer": train_tokenizer, "tokens": store_tokens, "decoder": train_decoder}[chosen.command](chosen)
 
 

@@ -23,10 +23,9 @@ from cells import Cells, Row, run_script
 from studies import answer_of, gain, headline_row, make_protocol, panel_of, parameters_of, score, source_of
 
 # isort: split
-import torch
 
 from drawing import draw
-from lavindit.cli.tools import find_device
+from lavindit.cli.tools import find_device, use_threads
 from lavindit.files import write_atomically
 from lavindit.inference import Engine, LatentCache, load
 from lavindit.inference.prompt_file import fingerprint
@@ -82,7 +81,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--draws", type=int, default=3, help="contexts a query")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int)
+    parser.add_argument("--threads", type=int, help="threads on a CPU; default: torch's")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg")
     parser.add_argument("--out", type=Path)
     return parser.parse_args(arguments)
@@ -91,8 +90,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what is missing, file, draw."""
     chosen = parse(arguments)
-    if chosen.threads:
-        torch.set_num_threads(chosen.threads)
+    use_threads(chosen.threads)
     engine = load(chosen.model, find_device(chosen.device))
     protocol = make_protocol(chosen.queries, chosen.clips, chosen.draws, chosen.seed)
     asked = ("pairs", "queries", "clips", "draws", "seed")

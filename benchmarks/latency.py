@@ -50,6 +50,7 @@ from latency_ways import (
 import torch
 from torch import Tensor
 
+from lavindit.cli.tools import use_threads
 from lavindit.files import write_atomically
 from lavindit.flow import solve, uniform_grid
 from lavindit.inference.sampler import PIXELS_A_PASS, ReadPairs, SamplingConfig, null_context, sample_queries
@@ -212,8 +213,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw seconds by pairs")
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
-    if chosen.threads:
-        torch.set_num_threads(chosen.threads)
+    use_threads(chosen.threads)
     torch.manual_seed(SEED)
     resolutions = (64,) if chosen.quick else (128, 256, 512) if chosen.device == "cuda" else (128, 256)
     plan = (QUICK if chosen.quick else FULL) | {"resolutions": resolutions}

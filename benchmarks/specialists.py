@@ -31,7 +31,7 @@ from studies import headline_row, score
 # isort: split
 import torch
 
-from lavindit.cli.tools import find_device
+from lavindit.cli.tools import find_device, use_threads
 from lavindit.data import SourceConfig
 from lavindit.data.world import WORLD_VERSION
 from lavindit.errors import LavinditError
@@ -129,7 +129,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int)
+    parser.add_argument("--threads", type=int, help="threads on a CPU; default: torch's")
     parser.add_argument("--out", type=Path)
     return parser.parse_args(arguments)
 
@@ -137,8 +137,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train what is not trained, test, file."""
     chosen = parse(arguments)
-    if chosen.threads:
-        torch.set_num_threads(chosen.threads)
+    use_threads(chosen.threads)
     result = None if chosen.result is None else read_ours(chosen.result, chosen.tasks)
     source = SourceConfig(
         resolution=chosen.resolution, scenes=chosen.scenes, clips=chosen.clips, photo_share=0.3, photos=chosen.photos

@@ -30,6 +30,7 @@ from cells import Cells, run_script
 import torch
 import yaml
 
+from lavindit.cli.tools import use_threads
 from lavindit.data import SourceConfig
 from lavindit.data.episodes import EpisodeMaker
 from lavindit.data.mixture import EpisodeTest
@@ -260,7 +261,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tolerance", type=float, help="share of the best that a default may lose")
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, help="threads on a CPU; default: torch's")
     parser.add_argument("--write", action="store_true", help="record the defaults in the model's config.json")
     parser.add_argument("--out", type=Path)
     return parser.parse_args(arguments)
@@ -269,7 +270,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, choose, file and record."""
     chosen = parse(arguments)
-    torch.set_num_threads(chosen.threads)
+    use_threads(chosen.threads)
     folder = model_folder(chosen.model)
     vae, jdit, info = load_engine_model(folder)
     source, pairs = run_data(folder, info)

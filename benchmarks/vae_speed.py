@@ -22,6 +22,7 @@ import torch
 import yaml
 from torch import nn
 
+from lavindit.cli.tools import use_threads
 from lavindit.data import EpisodeData, SourceConfig
 from lavindit.losses import reconstruction_loss
 from lavindit.models import STVAE, STVAEConfig
@@ -134,10 +135,10 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=64)
     parser.add_argument("--pictures", type=int, default=16, help="pictures a step")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, help="threads on a CPU; default: torch's")
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
-    torch.set_num_threads(chosen.threads)
+    use_threads(chosen.threads)
     torch.manual_seed(0)
     pixels = torch.rand(chosen.pictures, 3, 1, chosen.resolution, chosen.resolution) * 2 - 1
     nano = nano_config()
@@ -148,7 +149,7 @@ def main() -> None:
     profile = {name: median(values[1:]) for name, values in with_muon.parts.items()}
     loader = loader_times(chosen.resolution, 24)
     fields = {
-        "threads": chosen.threads,
+        "threads": torch.get_num_threads(),
         "n": chosen.rounds,
         "networks": {name: asdict(config) | {"parameters": count(config)} for name, config in
             (("nano", nano), ("plain", plain))},
