@@ -107,15 +107,18 @@ def autoregressive(data: Data) -> list[str]:
     ]  # fmt: skip
     found, parameters = data["figures"]["summary"], data["parameters"]
     marks = ", ".join(f"{mark} on {count}" for mark, count in found["ours_is"].items())
-    minutes = data["ours"].get("minutes")
+    minutes, theirs = data["ours"].get("minutes"), data["autoregressive"]["minutes"]
     said = (
         f"Ours is ahead on {found['ours_ahead']} of {found['tasks']} tasks; noise counted, it is {marks}. Parameters: "
         f"{millions(parameters['ours'])} ours, {millions(parameters['autoregressive'])} the baseline's; with the "
         f"autoencoders {millions(parameters['our_vae'])} and {millions(parameters['tokenizer'])} more."
     )
-    time = "" if minutes is None else f" Ours was trained for {minutes:g} minutes."
+    if minutes is not None:
+        said += (
+            f" Minutes of training: {minutes:.0f} ours, with the validation that ends it; {theirs:.0f} the baseline's."
+        )
     header = ["Task", "Figure", "Ours", "Autoregressive", "Our ceiling", "Its ceiling", "Ours is"]
-    return [table(header, rows), said + time]
+    return [table(header, rows), said]
 
 
 def autoregressive_latency(data: Data) -> list[str]:
