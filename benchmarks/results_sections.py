@@ -65,7 +65,8 @@ SECTIONS = (
         "The way of large vision models (LVM): tokens of a codebook, a decoder that continues visual sentences. Same "
         "mixture, equal parameters, equal training time, the same queries, pairs and metrics.", autoregressive,
         "How the two compare after longer training, at larger size or on clips, which the baseline here does not "
-        "answer. It is our own baseline at nano size, not the published model.", None,
+        "answer. It is our own baseline at nano size, not the published model, and its recipe was chosen of far fewer "
+        "trials than ours ([benchmarks/README.md](../benchmarks/README.md)).", None,
     ),
     Section(
         "Seconds a query, beside the autoregressive model", "autoregressive_latency",
