@@ -7,7 +7,7 @@ from html import escape
 
 Point = tuple[float, float | None] | tuple[float, float | None, float | None]
 """x, y and, where it is known, the standard error of y; a y of None is left out."""
-COLOURS = ("#2166ac", "#b2182b", "#1b7837", "#e08214", "#762a83", "#80b1d3", "#999999")
+COLOURS = ("#2166ac", "#b2182b", "#1b7837", "#e08214", "#762a83", "#80b1d3", "#999999", "#000000")
 WIDTH, HEIGHT = 280, 190  # of a panel's axes
 LEFT, TOP, RIGHT, BOTTOM, LEGEND = 62, 44, 18, 46, 230  # around them
 
@@ -137,7 +137,9 @@ class _Axis:
         """Round numbers on it: about five."""
         if self.log and self.high / self.low >= 10:
             powers = range(math.ceil(math.log10(self.low)), math.floor(math.log10(self.high)) + 1)
-            return [10.0**power for power in powers]
+            steps = (1, 2, 5) if len(powers) < 3 else (1,)  # one power alone would tell nothing of the rest
+            ticks = [step * 10.0**power for power in range(powers.start - 1, powers.stop) for step in steps]
+            return [tick for tick in ticks if self.low <= tick <= self.high]
         rough = (self.high - self.low) / 5
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * (1 - 1e-9))
