@@ -20,10 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from cells import Cells, Row, run_script
-from studies import answer_of, gain, headline_row, make_protocol, panel_of, parameters_of, score, source_of
-
-# isort: split
-
 from drawing import draw
 from lavindit.cli.tools import find_device, use_threads
 from lavindit.files import write_atomically
@@ -33,6 +29,7 @@ from lavindit.report import file_benchmark
 from lavindit.report.figure import MEAN_TARGET, NEAREST_TARGET
 from lavindit.task import Task, get_task
 from lavindit.training.protocols import Protocol, built_in_tasks
+from studies import answer_of, gain, headline_row, make_protocol, panel_of, parameters_of, score, source_of
 
 
 def measure(engine: Engine, task: Task, protocol: Protocol, pairs: Sequence[int]) -> Row:
