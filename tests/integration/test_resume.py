@@ -62,12 +62,12 @@ def wait_for_checkpoint(process: subprocess.Popen, run: Path) -> None:
         time.sleep(0.02)
 
 
-def run_and_kill(arguments: list[str], run: Path) -> None:
-    """Start a run and kill it without warning once a checkpoint lies there."""
-    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def run_and_end(arguments: list[str], run: Path, how: signal.Signals) -> str:
+    """Start a run and send it a signal once a checkpoint lies there; what it said."""
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     wait_for_checkpoint(process, run)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    os.kill(process.pid, how)
+    return process.communicate(timeout=120)[1]
 
 
 @pytest.fixture
@@ -81,15 +81,28 @@ def final_weights(run: Path) -> dict:
     return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
 
 
-@pytest.mark.parametrize(("experiment", "tiny"), [("demo_vae", TINY_VAE), ("demo_jdit", TINY_JDIT)])
-def test_a_killed_run_resumes_to_the_same_losses_and_weights(experiment, tiny, tmp_path, tiny_vae_dir):
+ACCUMULATED = [*TINY_JDIT, "--trainer.accumulate_grad_batches=2", "--data.workers=1"]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "tiny", "how"),
+    [
+        ("demo_jdit", TINY_JDIT, signal.SIGKILL),
+        ("demo_vae", TINY_VAE, signal.SIGINT),
+        ("demo_jdit", ACCUMULATED, signal.SIGTERM),
+    ],
+)
+def test_a_run_that_was_ended_resumes_to_the_same_losses_and_weights(experiment, tiny, how, tmp_path, tiny_vae_dir):
     options = [*tiny] + ([f"--model.init_args.vae={tiny_vae_dir}"] if experiment == "demo_jdit" else [])
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     subprocess.run(command(experiment, whole, *options), check=True, capture_output=True)
     arguments = command(experiment, broken, *options)
-    run_and_kill(arguments, broken)
+    said = run_and_end(arguments, broken, how)
     killed_at = final_weights(broken)["global_step"]
     assert 0 < killed_at < STEPS
+    if how != signal.SIGKILL:
+        assert f"interrupted at step {killed_at};" in said  # the step that it was in is not lost
+        assert max(losses(broken)) == killed_at - 1
     again = subprocess.run(arguments, check=True, capture_output=True, text=True)
     assert "going on from" in again.stderr
     undisturbed, resumed = losses(whole), losses(broken)

@@ -9,6 +9,7 @@ from lavindit.data.mixture import EpisodeMixture, EpisodeTest, ShareSampler, Str
 from lavindit.data.readers import Reader
 from lavindit.data.sources import SourceConfig, source_for
 from lavindit.errors import LavinditError
+from lavindit.interrupts import leave_interrupts_to_parent
 from lavindit.metrics.networks import available
 from lavindit.task import Task, all_tasks, check_task_names, get_task, refuse_twins
 from lavindit.task.context import parse_context
@@ -210,5 +211,6 @@ class EpisodeData(LightningDataModule):
 
     def _loader(self, dataset: Dataset, sampler: Sampler[int]) -> DataLoader:
         return DataLoader(
-            dataset, batch_size=None, sampler=sampler, num_workers=self.workers, persistent_workers=self.workers > 0
-        )
+            dataset, batch_size=None, sampler=sampler, num_workers=self.workers, persistent_workers=self.workers > 0,
+            worker_init_fn=leave_interrupts_to_parent,
+        )  # fmt: skip

@@ -7,9 +7,10 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.trainer.states import TrainerFn
 
 from lavindit.clips import save_clip
-from lavindit.interrupts import interrupt_on_sigterm
+from lavindit.interrupts import PatientInterrupt, interrupt_on_sigterm
 from lavindit.models.store import CONFIG_NAME, read_description
 from lavindit.pictures import save_picture
 from lavindit.training.base import TrainedModule
@@ -33,22 +34,64 @@ def checkpoint_callback(run: Path | str, every_n_steps: int) -> ModelCheckpoint:
 
 
 class _NewestState(ModelCheckpoint):
-    """Stores only what an optimizer step has just made.
+    """Stores only what an optimizer step has just made; where a run is interrupted, the step that it is in.
 
     Lightning's callback forgets in a resumed run that the step it starts from is stored, and would store it again after
     the next batch; under accumulation that batch's gradients are in no checkpoint.
+
+    Several processes do not get a signal in the same step, so a run of several ends at once when it is interrupted,
+    and goes on from the checkpoint before.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._interrupt = PatientInterrupt("lavindit: interrupted; this step is finished and stored (again: at once)")
+        self._step, self._stored = 0, False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Know the step that the run goes on from."""
         super().on_train_start(trainer, pl_module)
-        self._last_global_step_saved = trainer.global_step
+        self._step = self._last_global_step_saved = trainer.global_step
+        if trainer.world_size == 1:
+            self._interrupt.start()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Store what is due, and of an interrupted run the step that it was in; the loggers get that after this."""
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        before, self._step = self._step, trainer.global_step
+        self._stored = self._interrupt.asked and self._step > before
+        if self._stored and self._last_global_step_saved != self._step:
+            trainer.save_checkpoint(last_checkpoint(trainer.default_root_dir), weights_only=False)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """End an interrupted run."""
+        self._end()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """As before a batch."""
+        self._end()
+
+    def _end(self) -> None:
+        if self._stored:
+            raise KeyboardInterrupt
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Interruptions end the run at once again."""
+        self._interrupt.stop()
+        super().on_train_end(trainer, pl_module)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """As at the end."""
+        self._interrupt.stop()
+        super().on_exception(trainer, pl_module, exception)
 
 
 class FinalState(Callback):
     """At the end of training, stores the last checkpoint and exports the model with averaged weights.
 
-    An interrupted step may be half done, so an interruption stores nothing: it says where the run goes on from.
+    Of an interruption, it says where the run goes on from.
     """
 
     trained = False
@@ -164,8 +207,9 @@ class TerminationHandler(Callback):
         interrupt_on_sigterm()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """As for training."""
-        interrupt_on_sigterm()
+        """As for training, but within a training, which waits for its step."""
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+            interrupt_on_sigterm()
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """As for training."""
