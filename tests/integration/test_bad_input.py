@@ -370,4 +370,4 @@ def test_in_a_process_of_its_own(desk: Path) -> None:
 def test_an_abbreviated_option_is_refused(run_cli):
     ran = run_cli(["fit", "--config", "experiment/demo_vae.yaml", "--trainer.max_step", "3"])
     assert ran.code == 2
-    assert "max_step" in ran.stderr
+    assert "; perhaps trainer.max_steps is meant; " in ran.stderr

@@ -1,6 +1,6 @@
 """Config files that compose: an experiment names the files it stands on under `base`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -23,20 +23,38 @@ def expand_configs(arguments: list[str]) -> list[str]:
         LavinditError: A file is missing or is no YAML mapping, or bases go in a circle.
     """
     expanded: list[str] = []
+    for argument in _parts(arguments):
+        if isinstance(argument, str):
+            expanded.append(argument)
+            continue
+        for _, content in argument:
+            expanded += ["--config", yaml.safe_dump(content, sort_keys=False)]
+    return expanded
+
+
+def config_files(arguments: Sequence[str]) -> list[tuple[Path, dict[str, Any]]]:
+    """The config files that arguments name, with what each says itself; bases before what stands on them.
+
+    Raises:
+        LavinditError: As `expand_configs`.
+    """
+    return [file for argument in _parts(arguments) if not isinstance(argument, str) for file in argument]
+
+
+def _parts(arguments: Sequence[str]) -> Iterator[str | list[tuple[Path, dict[str, Any]]]]:
+    """Arguments as they are, but each config's files and contents."""
     waiting = list(arguments)
     while waiting:
         argument = waiting.pop(0)
         name, equals, value = argument.partition("=")
         if name not in ("--config", "-c"):
-            expanded.append(argument)
+            yield argument
             continue
         if not equals:
             if not waiting:
                 raise LavinditError(f"{name} needs a file")
             value = waiting.pop(0)
-        for content in _contents(find_config(value), ()):
-            expanded += ["--config", yaml.safe_dump(content, sort_keys=False)]
-    return expanded
+        yield _contents(find_config(value), ())
 
 
 def model_options(content: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -79,7 +97,7 @@ def find_config(name: str) -> Path:
     raise LavinditError(f"no config {name}; shipped experiments are {', '.join(known)}")
 
 
-def _contents(path: Path, above: tuple[Path, ...]) -> list[dict]:
+def _contents(path: Path, above: tuple[Path, ...]) -> list[tuple[Path, dict[str, Any]]]:
     if path.resolve() in above:
         raise LavinditError(f"{path} is its own base, by way of {above[-1]}")
     try:
@@ -89,10 +107,10 @@ def _contents(path: Path, above: tuple[Path, ...]) -> list[dict]:
     if not isinstance(content, dict):
         raise LavinditError(f"the config {path} must be a mapping of keys to values")
     bases = content.pop("base", [])
-    found: list[dict] = []
+    found: list[tuple[Path, dict[str, Any]]] = []
     for base in [bases] if isinstance(bases, str) else bases:
         target = path.parent / base
         if not target.is_file():
             raise LavinditError(f"{path} stands on {base}, but there is no {target}")
         found += _contents(target, (*above, path.resolve()))
-    return [*found, content] if content else found
+    return [*found, (path, content)] if content else found

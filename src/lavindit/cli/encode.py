@@ -7,7 +7,7 @@ from typing import Any, get_args
 import yaml
 from jsonargparse import ActionConfigFile
 
-from lavindit.cli import train
+from lavindit.cli import options, train
 from lavindit.cli.configs import expand_configs, model_options
 from lavindit.cli.progress import show_progress
 from lavindit.cli.tools import PRECISIONS, find_device, use_threads
@@ -19,7 +19,7 @@ from lavindit.inference.sampler import Posterior
 from lavindit.models import load_model, model_folder
 
 
-class Parser(train.Parser):
+class Parser(options.Parser):
     """The options of `encode`; of a config it reads `data`."""
 
     command = "encode"
@@ -86,7 +86,8 @@ def _parse(arguments: list[str]) -> tuple[Any, EpisodeData, Path]:
     """Options, data, and the folder of the VAE."""
     rest, model = _data_alone(train.name_tasks(expand_configs(arguments)))
     parser = Parser()
-    chosen = parser.parse_args(rest)
+    with options.mistakes_in(arguments, parser.command):
+        chosen = parser.parse_args(rest)
     for name, least in (("episodes", 1), ("batch_size", 1), ("pairs", 0)):
         value = getattr(chosen, name)
         if value is not None and value < least:

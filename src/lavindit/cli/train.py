@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import distributed
 
 from lavindit.cli.configs import expand_configs
+from lavindit.cli.options import Parser, essence, mistakes_in
 from lavindit.cli.run_folder import LOGS, Traces, make_writable
 from lavindit.cli.tools import use_threads
 from lavindit.data import EpisodeData
@@ -37,22 +38,8 @@ from lavindit.training.parallel import FSDP1, FSDP2
 from lavindit.training.schedule import TimeBudget
 from lavindit.training.throughput import Throughput
 
-# What jsonargparse says around the one line that matters.
-NOISE = ("Does not validate against", "Subtypes:", "Errors:", "Expected a <class 'NoneType'>", "Given value")
 # What gloo and NCCL say when the process at the other end is gone.
 PEER_GONE = ("closed by peer", "reset by peer", "Broken pipe", "remote process exited")
-
-
-class Parser(LightningArgumentParser):
-    """Tells mistakes in one line, as everything here does."""
-
-    command = "fit"
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise instead of printing the usage."""
-        if "are required: " in message and message.endswith(".model"):
-            message = "no model is described; name a config, --config experiment/demo_jdit.yaml say"
-        raise LavinditError(f"{_essence(message)}; see `lavindit {self.command} --help`") from ex
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -105,7 +92,7 @@ class LavinditCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except (ValueError, MisconfigurationException) as error:
-            raise LavinditError(_essence(str(error))) from error
+            raise LavinditError(essence(str(error))) from error
 
     def _parse_ckpt_path(self) -> None:
         """Leave the checkpoint alone: ours hold no hyperparameters, and `AtomicCheckpointIO` tells what is wrong."""
@@ -226,19 +213,20 @@ def run_trainer(arguments: list[str]) -> None:
     # LightningCLI wants its arguments there.
     sys.argv = [sys.argv[0], *name_tasks(expand_configs(arguments))]
     try:
-        LavinditCLI(
-            given,
-            LightningModule,
-            EpisodeData,
-            subclass_mode_model=True,
-            parser_class=Parser,
-            save_config_callback=SaveRunConfig,
-            auto_configure_optimizers=False,
-            # An abbreviated option is more often a typo: --trainer.max_step would set max_steps.
-            parser_kwargs={"allow_abbrev": False},
-            seed_everything_default=0,
-            trainer_defaults={"default_root_dir": "runs/unnamed", "use_distributed_sampler": False},
-        )
+        with mistakes_in(arguments, arguments[0]):
+            LavinditCLI(
+                given,
+                LightningModule,
+                EpisodeData,
+                subclass_mode_model=True,
+                parser_class=Parser,
+                save_config_callback=SaveRunConfig,
+                auto_configure_optimizers=False,
+                # An abbreviated option is more often a typo: --trainer.max_step would set max_steps.
+                parser_kwargs={"allow_abbrev": False},
+                seed_everything_default=0,
+                trainer_defaults={"default_root_dir": "runs/unnamed", "use_distributed_sampler": False},
+            )
     except LavinditError:
         if LavinditCLI.traces is not None and not FinalState.trained:
             LavinditCLI.traces.remove()
@@ -287,9 +275,3 @@ def name_tasks(arguments: list[str]) -> list[str]:
             short = {"--data.root": "--data.source.root"}.get(name, name)
             rest.append(short + equals + value)
     return rest + ([f"--data.tasks={json.dumps(tasks)}"] if tasks else [])
-
-
-def _essence(message: str) -> str:
-    """A message of jsonargparse without the types it tried and the values it was given."""
-    lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
-    return " ".join(line for line in lines if not line.startswith(NOISE))
