@@ -3,19 +3,21 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from results_tables import (
-    Data,
+from results_beside import (
     autoregressive,
     autoregressive_latency,
-    context_length,
     draw_autoregressive_latency,
-    draw_steps,
     latency,
+    specialists,
+)
+from results_tables import (
+    Data,
+    context_length,
+    draw_steps,
     model_size,
     perceptual,
     recipe,
     released,
-    specialists,
     steps,
     unseen_task,
 )
