@@ -129,6 +129,17 @@ class TestNatives:
         with pytest.raises(LavinditError, match=rf"a_target\.npy.*{words}"):
             pair_of(with_target(tmp_path, native, 8, codec=codec), size=8)
 
+    @pytest.mark.parametrize(
+        ("codec", "unit"), [("depth", "m"), ({"name": "depth", "mapping": "cube"}, "m"), ("flow", "px")]
+    )
+    def test_pictures_in_other_colours(self, tmp_path: Path, codec: Any, unit: str) -> None:
+        write_half(tmp_path / "a_input", random_picture(0))
+        write_half(tmp_path / "a_target", 0.5 + 0.3 * random_picture(1))
+        with pytest.raises(
+            LavinditError, match=rf"a_target\.png is not in the colours of codec .*\.npy file, in {unit}"
+        ):
+            pair_of(write_config(tmp_path, codec=codec))
+
 
 COLOURS = [[0, 0, 0], [200, 30, 40], [190, 30, 40], [255, 255, 255]]
 
