@@ -122,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for seed in chosen.seeds
         for size in chosen.sizes
     }
-    rows = list(cells.all(measures).values())
+    rows = sorted(cells.all(measures).values(), key=lambda row: (row["seed"], row["parameters"]))
     figures = {"rows": rows, "summary": summary(rows)}
     n = {"held-out episodes a task": chosen.val_samples, "queries": chosen.queries, "clips": chosen.clips}
     file_benchmark(chosen.out, chosen.seeds, settings | cells.made | {"n": n, "figures": figures})

@@ -99,7 +99,7 @@ def spread(figure: Data, digits: int) -> str:
 
 def model_size(data: Data) -> list[str]:
     """Of `model_size.py`."""
-    rows = data["figures"]["rows"]
+    rows = sorted(data["figures"]["rows"], key=lambda row: (row["seed"], row["parameters"]))
     sizes = [
         [row["size"], str(row["seed"]), millions(row["parameters"]), str(row["steps"]), f"{row['train_s'] / 60:.0f}",
             f"{row['held_out_loss']['all']:.4f}"]
