@@ -45,10 +45,10 @@ def refuse(tmp_path, monkeypatch) -> Refuse:
 @pytest.mark.parametrize(
     ("content", "option", "meant"),
     [
-        ("modle: 3", "modle", "model"),
+        ("mod_el: 3", "mod_el", "model"),
         ("data: {batchsize: 3}", "batchsize", "data.batch_size"),
         ("data.batchsize: 3", "batchsize", "data.batch_size"),
-        ("model: {init_args: {network: {widht: 3}}}", "widht", "network.width"),
+        ("model: {init_args: {network: {wid_th: 3}}}", "wid_th", "network.width"),
         ("model: {init_args: {ema_deca: 3}}", "ema_deca", "ema_decay"),
     ],
 )
