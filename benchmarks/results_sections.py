@@ -121,7 +121,9 @@ SECTIONS = (
     ),
     Section(
         "Tasks that were never trained on", "unseen_task", "python benchmarks/unseen_task.py",
-        "Two trainings in equal steps, with and without three tasks; both are asked these tasks by pairs alone.",
+        "Two trainings in equal steps, with and without three tasks; both are asked these tasks by pairs alone. Looked "
+        "at, the answers without the training are those of what is nearest among the trained tasks: foreground comes "
+        "in the colours of instances, normals come as the query in some of the pairs' colours, without its surfaces.",
         unseen_task,
         "Tasks unlike any that were trained: parts of these occur in others, as `unseen_task.py` says. The three are "
         "left out together, so it is not told what each alone would cost.",

@@ -197,23 +197,39 @@ def draw_steps(data: Data) -> str:
 
 def unseen_task(data: Data) -> list[str]:
     """Of `unseen_task.py`."""
+    compared = {name: title for name, title in COMPARED.items() if name != "best_constant"}
     rows = [
         [row["task"], metric(row), str(row["pairs"]), str(row["seed"]), number(row["with"], row["with_stderr"]),
-            number(row["without"], row["without_stderr"]), number(row["baselines"].get("nearest_target")),
-            number(row["baselines"].get("mean_target")), str(row["n"])]
+            number(row["without"], row["without_stderr"]),
+            *(number(row["baselines"].get(name)) for name in compared), str(row["n"])]
         for row in data["figures"]["comparison"]
     ]  # fmt: skip
-    header = [
-        "Task",
-        "Figure",
-        "Pairs",
-        "Seed",
-        "Trained with",
-        "Trained without",
-        "Nearest target",
-        "Mean target",
-        "n",
-    ]
+    header = ["Task", "Figure", "Pairs", "Seed", "Trained with", "Trained without", *compared.values(), "n"]
     trained = {row["arm"]: row for row in data["figures"]["rows"]}
     names = ", ".join(trained["without"]["trained_tasks"])
-    return [table(header, rows), f"Steps of each training: {data['steps']}. Trained on in both: {names}."]
+    most = max(row["pairs"] for row in data["figures"]["comparison"])
+    return [
+        table(header, rows),
+        " ".join(unseen_said(row, compared) for row in data["figures"]["comparison"] if row["pairs"] == most),
+        f"Steps of each training: {data['steps']}. Trained on in both: {names}.",
+    ]
+
+
+def unseen_said(row: Data, compared: Mapping[str, str]) -> str:
+    """What a model that was not trained on a task is better than, and what it lacks."""
+    sign = 1 if row["direction"] == "max" else -1
+    unit = "" if row["unit"] == "1" else f" {row['unit']}"
+    own, seen = row["without"], row["with"]
+    asked = f"{row['task']}, {row['pairs']} pairs, seed {row['seed']}"
+    if own is None or seen is None:
+        return f"{asked}: not measured."
+    known = {compared[name]: value for name, value in row["baselines"].items() if name in compared}
+    better = {title.lower(): sign * (own - value) > 0 for title, value in known.items() if value is not None}
+    said = [
+        f"{word} {' and '.join(names)}"
+        for word, wanted in (("better than", True), ("not better than", False))
+        if (names := [title for title, found in better.items() if found == wanted])
+    ]
+    return (
+        f"{asked}: without training on it {', '.join(said)}; training on it is worth {sign * (seen - own):.3g}{unit}."
+    )

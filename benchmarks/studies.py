@@ -26,6 +26,7 @@ from lavindit.errors import LavinditError
 from lavindit.inference import Engine, LatentCache, TaskScorer, answer_batch, load
 from lavindit.inference.sampler import pictures_a_pass
 from lavindit.models import model_folder
+from lavindit.report.figure import QUERY
 from lavindit.report.schema import TaskResult
 from lavindit.task import Task, get_task
 from lavindit.task.context import parse_context
@@ -286,7 +287,7 @@ def panel_of(title: str, rows: Mapping[str, Mapping[str, Row]], baselines: Seque
     Args:
         title: The task's name.
         rows: By name of a model, rows by number of pairs.
-        baselines: Also shown, as they come with the first model's rows.
+        baselines: Also shown, as they come with the first model's rows, if they do.
     """
     lines: dict[str, list[Any]] = {
         name: [(int(count), row["answer"], row["stderr"]) for count, row in own.items()] for name, own in rows.items()
@@ -294,6 +295,7 @@ def panel_of(title: str, rows: Mapping[str, Mapping[str, Row]], baselines: Seque
     first = next(iter(rows.values()))
     for name in baselines:
         points = [(int(count), row["baselines"].get(name)) for count, row in first.items()]
-        lines[name.replace("_", " ")] = points
+        if any(value is not None for _, value in points):
+            lines["unchanged query" if name == QUERY else name.replace("_", " ")] = points
     any_row = next(iter(first.values()))
     return Panel(title, lines, "pairs", note_of(any_row))

@@ -32,7 +32,7 @@ from lavindit.cli.tools import find_device
 from lavindit.files import write_atomically
 from lavindit.inference import load
 from lavindit.report import file_benchmark
-from lavindit.report.figure import MEAN_TARGET, NEAREST_TARGET
+from lavindit.report.figure import MEAN_TARGET, NEAREST_TARGET, QUERY
 from lavindit.task import get_task
 
 SEEN_FOREGROUND = str(Path(__file__).with_name("seen_foreground.py"))
@@ -77,6 +77,16 @@ def compare(rows: Sequence[Row]) -> list[Row]:
     return found
 
 
+def plot(rows: Sequence[Row]) -> str:
+    """The headlines by pairs, of the first seed."""
+    first = {row["arm"]: row["tasks"] for row in rows if row["seed"] == rows[0]["seed"]}
+    baselines = (NEAREST_TARGET, MEAN_TARGET, QUERY)
+    panels = [
+        panel_of(name, {f"trained {arm} it": first[arm][name] for arm in ARMS}, baselines) for name in first[ARMS[0]]
+    ]
+    return draw(panels, 3)
+
+
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; what is not ours is `fit`'s."""
     parser = training_parser(__doc__, Path("runs/unseen_task"))
@@ -108,12 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     figures = {"comparison": compare(rows), "rows": rows}
     file_benchmark(chosen.out, chosen.seeds, settings | cells.made | {"n": chosen.queries, "figures": figures})
     if chosen.plot:
-        first = {row["arm"]: row["tasks"] for row in rows if row["seed"] == chosen.seeds[0]}
-        panels = [
-            panel_of(name, {f"trained {arm} it": first[arm][name] for arm in ARMS}, (NEAREST_TARGET, MEAN_TARGET))
-            for name in chosen.unseen
-        ]
-        write_atomically(chosen.plot, draw(panels, 3).encode())
+        write_atomically(chosen.plot, plot(rows).encode())
     cells.forget()
 
 
