@@ -64,6 +64,8 @@ def wait_for_checkpoint(process: subprocess.Popen, run: Path) -> None:
 
 def run_and_end(arguments: list[str], run: Path, how: signal.Signals) -> str:
     """Start a run and send it a signal once a checkpoint lies there; what it said."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # so in what a shell started in the background, and below it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     wait_for_checkpoint(process, run)
     os.kill(process.pid, how)

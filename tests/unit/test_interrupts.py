@@ -11,6 +11,7 @@ from lavindit.interrupts import PatientInterrupt, interrupt_on_sigterm, leave_in
 @pytest.fixture(autouse=True)
 def _handlers():
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell started in the background
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
