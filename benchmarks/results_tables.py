@@ -99,7 +99,7 @@ def spread(figure: Data, digits: int) -> str:
 
 def model_size(data: Data) -> list[str]:
     """Of `model_size.py`."""
-    rows = sorted(data["figures"]["rows"], key=lambda row: (row["seed"], row["parameters"]))
+    rows = data["figures"]["rows"]
     sizes = [
         [row["size"], str(row["seed"]), millions(row["parameters"]), str(row["steps"]), f"{row['train_s'] / 60:.0f}",
             f"{row['held_out_loss']['all']:.4f}"]
@@ -217,19 +217,15 @@ def unseen_task(data: Data) -> list[str]:
 
 def unseen_said(row: Data, compared: Mapping[str, str]) -> str:
     """What a model that was not trained on a task is better than, and what it lacks."""
-    sign = 1 if row["direction"] == "max" else -1
     unit = "" if row["unit"] == "1" else f" {row['unit']}"
-    own, seen = row["without"], row["with"]
     asked = f"{row['task']}, {row['pairs']} pairs, seed {row['seed']}"
-    if own is None or seen is None:
+    gains = {compared[name].lower(): gain for name, gain in row["gain_over_baselines"].items() if name in compared}
+    if row["lost_unseen"] is None or None in gains.values():
         return f"{asked}: not measured."
-    known = {compared[name]: value for name, value in row["baselines"].items() if name in compared}
-    better = {title.lower(): sign * (own - value) > 0 for title, value in known.items() if value is not None}
     said = [
         f"{word} {' and '.join(names)}"
         for word, wanted in (("better than", True), ("not better than", False))
-        if (names := [title for title, found in better.items() if found == wanted])
+        if (names := [title for title, gain in gains.items() if (gain > 0) == wanted])
     ]
-    return (
-        f"{asked}: without training on it {', '.join(said)}; training on it is worth {sign * (seen - own):.3g}{unit}."
-    )
+    worth = f"{number(row['lost_unseen'])}{unit}"
+    return f"{asked}: without training on it {', '.join(said)}; training on it is worth {worth}."

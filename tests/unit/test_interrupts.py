@@ -42,7 +42,6 @@ def test_the_first_is_noted_and_the_second_raises(number, capfd):
 
 
 def test_handlers_are_given_back_unless_somebody_took_them():
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     patient = PatientInterrupt("")
     patient.start()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,6 +1,6 @@
 """A mistake in options or configs names the option, the file that it stands in, and what was meant."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,9 +34,9 @@ def refuse(tmp_path, monkeypatch) -> Refuse:
         model = f"model: {{class_path: {__name__}.Module, init_args: {{network: {{width: 64}}}}}}\n"
         Path("base.yaml").write_text(model)
         Path("mine.yaml").write_text(f"base: base.yaml\n{content}\n")
-        arguments: Sequence[str] = ["--config", "mine.yaml", *options]
+        arguments = ["--config", "mine.yaml", *options]
         with pytest.raises(LavinditError) as refused, mistakes_in(arguments, "fit"):
-            parser.parse_args(expand_configs([*arguments]))
+            parser.parse_args(expand_configs(arguments))
         return str(refused.value)
 
     return parse

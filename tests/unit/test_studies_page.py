@@ -45,7 +45,8 @@ def figures_of_all() -> dict[str, dict]:
     trained = {"seed": 0, "steps": 300, "tasks": {"depth": row(0.5)}}
     setting = {"nfe": 4, "answer": 0.5, "stderr": 0.01}
     unseen = row(None) | {"task": "depth", "pairs": 8, "seed": 0, "with": 0.25, "with_stderr": None, "without": 0.5,
-        "without_stderr": 0.01}  # fmt: skip
+        "without_stderr": 0.01, "lost_unseen": 0.25,
+        "gain_over_baselines": {name: value - 0.5 for name, value in BASELINES.items()}}  # fmt: skip
     return {
         "nano": {"tasks": [task], "n": None},
         "nano_perceptual": {"tasks": [task | {"figures": [headline, proxy]}], "n": None},

@@ -22,8 +22,6 @@ from lavindit.models import load_model, model_folder
 class Parser(options.Parser):
     """The options of `encode`; of a config it reads `data`."""
 
-    command = "encode"
-
     def __init__(self) -> None:
         super().__init__(description="Write a training mixture's episodes as latents.", allow_abbrev=False)
         self.add_argument("--config", action=ActionConfigFile, help="A file or a shipped config; may be repeated.")
@@ -86,7 +84,7 @@ def _parse(arguments: list[str]) -> tuple[Any, EpisodeData, Path]:
     """Options, data, and the folder of the VAE."""
     rest, model = _data_alone(train.name_tasks(expand_configs(arguments)))
     parser = Parser()
-    with options.mistakes_in(arguments, parser.command):
+    with options.mistakes_in(arguments, "encode"):
         chosen = parser.parse_args(rest)
     for name, least in (("episodes", 1), ("batch_size", 1), ("pairs", 0)):
         value = getattr(chosen, name)

@@ -26,8 +26,6 @@ class OptionError(LavinditError):
 class Parser(LightningArgumentParser):
     """Tells mistakes in one line, as everything here does."""
 
-    command = "fit"
-
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise instead of printing the usage."""
         if "are required: " in message and message.endswith(".model"):
@@ -89,8 +87,7 @@ def _options(parser: ArgumentParser) -> Iterator[str]:
 
 def _has(content: Mapping[str, Any], key: str, above: str = "") -> bool:
     """Whether a config says something of an option, which may be named without what it stands under."""
-    for name, value in content.items():
-        place = f"{above}.{name}"
-        if place.endswith(f".{key}") or (isinstance(value, Mapping) and _has(value, key, place)):
-            return True
-    return False
+    return any(
+        f"{above}.{name}".endswith(f".{key}") or (isinstance(value, Mapping) and _has(value, key, f"{above}.{name}"))
+        for name, value in content.items()
+    )
